@@ -1,0 +1,88 @@
+# One verb a habit. `make` alone says which.
+
+GO       ?= go
+FUZZTIME ?= 10s
+BENCH    ?= .
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION   := v1.9.0
+
+BIN  := $(CURDIR)/.bin
+LINT := $(BIN)/golangci-lint
+VULN := $(BIN)/govulncheck
+
+# A tool's binary is made again when its version here changes.
+LINT_STAMP := $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
+VULN_STAMP := $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test e2e check fmt fmt-check lint vet tidy-check vuln bench fuzz tools
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## everything in one process, with its own Kafka and Postgres
+	$(GO) run . dev
+
+build: ## the binary, as ./krib
+	$(GO) build -o krib .
+
+test: ## all tests but the end-to-end ones; race detector, random order
+	$(GO) test -race -shuffle=on -timeout 15m ./...
+
+e2e: ## the whole program: the built binary, kills, clients
+	$(GO) test -race -shuffle=on -tags e2e -count=1 -timeout 30m ./internal/e2e/...
+
+check: fmt-check lint vet tidy-check vuln ## all that is checked without running the program
+
+fmt: $(LINT_STAMP) ## format the code
+	$(LINT) fmt
+
+fmt-check: $(LINT_STAMP)
+	$(LINT) fmt --diff
+
+lint: $(LINT_STAMP) ## run the linters
+	$(LINT) run ./...
+
+vet:
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./...
+
+tidy-check:
+	$(GO) mod tidy -diff
+
+# govulncheck ends with 3 when it found something. Any other failure means that it
+# could not look (no network, no database): said, and no reason to stop.
+vuln: ## look for known vulnerabilities in what we call
+	@if ! $(MAKE) --no-print-directory $(VULN_STAMP); then \
+		echo "vuln: NOT CHECKED: govulncheck $(GOVULNCHECK_VERSION) could not be installed"; exit 0; \
+	fi; \
+	$(VULN) ./...; code=$$?; \
+	case $$code in \
+		0) ;; \
+		3) echo "vuln: govulncheck found vulnerabilities"; exit 3 ;; \
+		*) echo "vuln: NOT CHECKED: govulncheck ended with $$code, see above" ;; \
+	esac
+
+bench: ## run the benchmarks; BENCH=regexp picks some
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@grep -rnoE --include='*_test.go' --exclude-dir='.*' '^func Fuzz[A-Za-z0-9_]*' $(CURDIR) | sed 's/:[0-9]*:func /:/' | sort | \
+	while IFS=: read -r file name; do \
+		echo "fuzz: $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
+	done
+
+tools: $(LINT_STAMP) $(VULN_STAMP) ## install the pinned tools into .bin
+
+$(LINT_STAMP):
+	@mkdir -p $(BIN)
+	@$(LINT) version 2>/dev/null | grep -qF ' $(GOLANGCI_LINT_VERSION:v%=%) ' || \
+		GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@rm -f $(BIN)/.golangci-lint-* && touch $@
+
+$(VULN_STAMP):
+	@mkdir -p $(BIN)
+	GOBIN=$(BIN) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+	@rm -f $(BIN)/.govulncheck-* && touch $@

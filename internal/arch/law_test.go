@@ -1,0 +1,155 @@
+package arch_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const module = "github.com/krib-ai/krib"
+
+// A law says what a package and those below it may import of ours. Packages of
+// one law may import each other. A name stands for itself and for all below it.
+type law struct {
+	pkg string
+	may []string
+}
+
+// anything is the floor where all is wired together; only tests' own packages are
+// out of its reach.
+const anything = "*"
+
+// laws is the import table. Floors, from the top: main, app, then api, processors,
+// sinks and internal/jobs, then producers, then internal, then schemas. Tests and
+// internal/testenv are apart.
+var laws = []law{
+	{"schemas", nil},
+	{"internal/kafka", []string{"schemas"}},
+	{"internal/store", []string{"schemas"}},
+	{"internal/seal", []string{"schemas"}},
+	{"internal/filter", []string{"schemas"}},
+	{"producers", []string{"schemas", "internal/store", "internal/kafka", "internal/seal", "internal/filter"}},
+	{"processors/fanout", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},
+	{"processors/deliver", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},
+	{"processors/retry", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},
+	{"processors/replay", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},
+	{"sinks/notifications", []string{"schemas", "internal/kafka", "internal/store"}},
+	{"sinks/attempts", []string{"schemas", "internal/kafka", "internal/store", "producers"}}, // it disables by a command
+	{"sinks/push", []string{"schemas", "internal/kafka", "internal/store"}},
+	{"sinks/email", []string{"schemas", "internal/kafka", "internal/store"}},
+	{"internal/jobs", []string{"schemas", "producers", "internal/store"}},
+	{"api", []string{"schemas", "producers", "internal/store", "internal/filter"}},
+	{"internal/embedded", nil},
+	{"internal/telemetry", nil},
+	{"app", []string{anything}},
+	{"", []string{"app"}}, // main
+	{"internal/testenv", []string{anything, "internal/testenv"}},
+	{"internal/e2e", []string{anything, "internal/testenv"}},
+	{"internal/arch", nil},
+}
+
+// forTests are the packages that no package of the program may import.
+var forTests = []string{"internal/testenv", "internal/e2e", "internal/arch"}
+
+// A fence keeps foreign packages to those of ours that may link them.
+type fence struct {
+	foreign []string
+	only    []string
+	because string
+}
+
+var fences = []fence{
+	{
+		[]string{"github.com/jackc/pgx", "github.com/jackc/pgconn", "github.com/lib/pq", "github.com/pressly/goose", "database/sql"},
+		[]string{"internal/store", "internal/embedded", "internal/testenv", "internal/e2e"},
+		"SQL is spoken in internal/store only; others call its functions and pass store.Tx on",
+	},
+	{
+		[]string{"github.com/twmb/franz-go/pkg/kfake"},
+		[]string{"internal/embedded", "internal/testenv", "internal/e2e"},
+		"the fake broker is for `krib dev` and for tests",
+	},
+	{
+		[]string{"github.com/go-chi"},
+		[]string{"api", "app", "internal/testenv", "internal/e2e"},
+		"HTTP comes in through api",
+	},
+	{
+		[]string{"testing", "github.com/google/go-cmp"},
+		[]string{"internal/testenv", "internal/e2e"},
+		"the program does not link what is for tests",
+	},
+}
+
+// under says whether a path is the package or below it.
+func under(path, pkg string) bool {
+	return path == pkg || pkg != "" && strings.HasPrefix(path, pkg+"/")
+}
+
+func underAny(path string, pkgs []string) bool {
+	return slices.ContainsFunc(pkgs, func(p string) bool { return under(path, p) })
+}
+
+// ours is the path of one of our packages inside the module.
+func ours(path string) (string, bool) {
+	if path == module {
+		return "", true
+	}
+	return strings.CutPrefix(path, module+"/")
+}
+
+// A pkg is what `go list -json` says of a package: imports are those of the
+// program, not of its tests.
+type pkg struct {
+	ImportPath   string
+	Dir          string
+	Imports      []string
+	Deps         []string
+	GoFiles      []string
+	CgoFiles     []string
+	TestGoFiles  []string
+	XTestGoFiles []string
+}
+
+// breaches are the sentences that a list of packages breaks.
+func breaches(pkgs []pkg) []string {
+	var out []string
+	for _, p := range pkgs {
+		name, _ := ours(p.ImportPath)
+		i := slices.IndexFunc(laws, func(l law) bool { return under(name, l.pkg) })
+		if i < 0 {
+			out = append(out, fmt.Sprintf("%s is not in the import table: say there where it belongs", name))
+			continue
+		}
+		for _, path := range p.Imports {
+			out = append(out, breach(name, laws[i], path)...)
+		}
+	}
+	return out
+}
+
+func breach(name string, l law, path string) []string {
+	imported, isOurs := ours(path)
+	switch {
+	case !isOurs:
+		return foreign(name, path)
+	case under(imported, l.pkg) && l.pkg != "", underAny(imported, l.may):
+		return nil
+	case slices.Contains(l.may, anything) && !underAny(imported, forTests):
+		return nil
+	}
+	return []string{fmt.Sprintf("%s imports %s, and may import of ours only %v", name, imported, l.may)}
+}
+
+func foreign(name, path string) []string {
+	var out []string
+	if standard := !strings.Contains(strings.Split(path, "/")[0], "."); name == "schemas" && !standard && path != "github.com/segmentio/encoding/json" {
+		out = append(out, fmt.Sprintf("schemas imports %s: the ground floor has the standard library and the JSON codec only", path))
+	}
+	for _, f := range fences {
+		if underAny(path, f.foreign) && !underAny(name, f.only) {
+			out = append(out, fmt.Sprintf("%s imports %s: %s", name, path, f.because))
+		}
+	}
+	return out
+}
