@@ -1,0 +1,118 @@
+package schemas
+
+import "time"
+
+// Trigger says what made an attempt happen.
+type Trigger string
+
+// The triggers of an attempt.
+const (
+	TriggerEvent       Trigger = "event"
+	TriggerRetry       Trigger = "retry"
+	TriggerManual      Trigger = "manual"
+	TriggerReplay      Trigger = "replay"
+	TriggerTest        Trigger = "test"
+	TriggerOperational Trigger = "operational"
+)
+
+// A Delivery is the value on webhook.deliveries, on every webhook.retry tier and
+// on webhook.dead: one event on its way to one subscription.
+//
+// (ID, Run, Attempt, Hop) names one record of that way. Run is 0 for the event's
+// own delivery; a replay, a manual retry and a requeue have runs of their own.
+// Attempt counts the POSTs made before, so it is the ladder's position. Hop
+// grows with every record written, so a record that comes back from a tier is
+// not taken for a repeat of the one that went there.
+type Delivery struct {
+	ID             DeliveryID     `json:"id"`
+	EventID        EventID        `json:"event_id"`
+	EventType      EventType      `json:"event_type"`
+	SubscriptionID SubscriptionID `json:"subscription_id"`
+	AgentID        AgentID        `json:"agent_id"` // the subscription's owner
+	BookingID      BookingID      `json:"booking_id,omitempty"`
+	Sequence       int64          `json:"sequence"` // the booking's version
+	Run            int64          `json:"run"`
+	Attempt        int            `json:"attempt"`
+	Hop            int            `json:"hop"`
+	Trigger        Trigger        `json:"trigger"`
+	CreatedAt      time.Time      `json:"created_at"` // of this run
+	// NotBefore is set when a wait is longer than the tier that it was put on.
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	// DeadReason is set on webhook.dead only.
+	DeadReason string `json:"dead_reason,omitempty"`
+	// LastStatus and LastError are those of the attempt before, if any.
+	LastStatus int    `json:"last_status,omitempty"`
+	LastError  string `json:"last_error,omitempty"`
+	// Payload is the request body, as text inside the JSON: its bytes are what is
+	// signed and sent, the same on every attempt.
+	Payload string `json:"payload"`
+}
+
+// Outcome is the verdict on one attempt.
+type Outcome string
+
+// The outcomes. Withheld means that no POST was made, because the subscription
+// was disabled or deleted meanwhile; Parked attempts do not exist, since parking
+// uses up none.
+const (
+	Delivered Outcome = "delivered"
+	Retry     Outcome = "retry" // failed; the next tier has it
+	Dead      Outcome = "dead"  // failed; nothing will try again by itself
+	Gone      Outcome = "gone"  // the receiver wants no more; the subscription is disabled
+	Withheld  Outcome = "withheld"
+)
+
+// ErrorClass is the closed set of what can go wrong with an attempt. It labels
+// metrics, so it must stay small.
+type ErrorClass string
+
+// The error classes.
+const (
+	ErrorNone       ErrorClass = ""
+	ErrorStatus     ErrorClass = "status"  // an answer that is not 2xx
+	ErrorTimeout    ErrorClass = "timeout" // no whole answer before the deadline
+	ErrorConnect    ErrorClass = "connect" // refused, reset, unreachable
+	ErrorDNS        ErrorClass = "dns"     // the name does not exist
+	ErrorTLS        ErrorClass = "tls"
+	ErrorRefused    ErrorClass = "refused_address" // an address we do not call
+	ErrorBadURL     ErrorClass = "bad_url"
+	ErrorProtocol   ErrorClass = "protocol" // not HTTP, a torn answer
+	ErrorOurs       ErrorClass = "ours"     // our fault: never charged
+	ErrorDisabled   ErrorClass = "subscription_disabled"
+	ErrorDeleted    ErrorClass = "subscription_deleted"
+	ErrorOutOfTime  ErrorClass = "expired" // parked until older than the ladder
+	ErrorOutOfTries ErrorClass = "exhausted"
+)
+
+// An Attempt is the value on webhook.attempts: one POST and what came of it, or
+// the word that none was made (Withheld, or a dead letter without an attempt).
+// Rows are unique on (DeliveryID, Run, Number).
+type Attempt struct {
+	DeliveryID     DeliveryID     `json:"delivery_id"`
+	EventID        EventID        `json:"event_id"`
+	EventType      EventType      `json:"event_type"`
+	SubscriptionID SubscriptionID `json:"subscription_id"`
+	AgentID        AgentID        `json:"agent_id"`
+	BookingID      BookingID      `json:"booking_id,omitempty"`
+	Run            int64          `json:"run"`
+	Number         int            `json:"number"` // from 1
+	Trigger        Trigger        `json:"trigger"`
+	StartedAt      time.Time      `json:"started_at"`
+	DurationMS     int64          `json:"duration_ms"`
+	Outcome        Outcome        `json:"outcome"`
+	Final          bool           `json:"final"` // nothing follows by itself
+	Status         int            `json:"status,omitempty"`
+	ErrorClass     ErrorClass     `json:"error_class,omitempty"`
+	Error          string         `json:"error,omitempty"`
+	// ResponseBody is at most 4 KB, valid UTF-8, without U+0000.
+	ResponseBody  string     `json:"response_body,omitempty"`
+	NextAttemptAt *time.Time `json:"next_attempt_at,omitempty"`
+	// DeliveryCreatedAt decides the partition of the attempts table.
+	DeliveryCreatedAt time.Time `json:"delivery_created_at"`
+}
+
+// CountsForHealth says whether an attempt may change a subscription's health:
+// tests and operational deliveries never do, nor does what was not sent.
+func (a *Attempt) CountsForHealth() bool {
+	return a.Trigger != TriggerTest && a.Trigger != TriggerOperational && a.Outcome != Withheld
+}

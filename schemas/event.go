@@ -1,0 +1,105 @@
+package schemas
+
+import (
+	"slices"
+	"time"
+)
+
+// EventType says what happened. Agents subscribe to these names.
+type EventType string
+
+// The types of event. Only the first five happen to bookings; TestWebhook never
+// enters booking.events.
+const (
+	BookingCreated     EventType = "booking.created"
+	BookingConfirmed   EventType = "booking.confirmed"
+	BookingCancelled   EventType = "booking.cancelled"
+	PaymentReceived    EventType = "payment.received"
+	HostResponseNeeded EventType = "host.response_needed"
+	// BookingCompleted and BookingNoShow are on the topic for its readers; the
+	// contract's list of subscribable events does not have them.
+	BookingCompleted EventType = "booking.completed"
+	BookingNoShow    EventType = "booking.no_show"
+	TestWebhook      EventType = "test.webhook"
+)
+
+// SubscribableEvents is the closed list an agent may subscribe to, in the order
+// in which errors show it.
+func SubscribableEvents() []EventType {
+	return []EventType{BookingCreated, BookingConfirmed, BookingCancelled, PaymentReceived, HostResponseNeeded, TestWebhook}
+}
+
+// Subscribable says whether an agent may name e in a subscription.
+func (e EventType) Subscribable() bool { return slices.Contains(SubscribableEvents(), e) }
+
+// StatusEvent is the event of a move to status s; empty for pending, which
+// nothing moves to.
+func StatusEvent(s BookingStatus) EventType {
+	switch s {
+	case Confirmed:
+		return BookingConfirmed
+	case Cancelled:
+		return BookingCancelled
+	case Completed:
+		return BookingCompleted
+	case NoShow:
+		return BookingNoShow
+	case Pending:
+	}
+	return ""
+}
+
+// ActorKind says who caused a change.
+type ActorKind string
+
+// The kinds of actor.
+const (
+	ActorAgent  ActorKind = "agent"
+	ActorHost   ActorKind = "host"
+	ActorSystem ActorKind = "system"
+)
+
+// An Actor is who caused a change; ID is an agent's, a host's, or a job's name.
+type Actor struct {
+	Kind ActorKind `json:"kind"`
+	ID   string    `json:"id"`
+}
+
+// ReminderKind says why host.response_needed was sent.
+type ReminderKind string
+
+// The kinds of reminder: at creation, at half and at nine tenths of the time
+// that a host has to answer.
+const (
+	ReminderCreated    ReminderKind = "created"
+	ReminderHalf       ReminderKind = "half"
+	ReminderNineTenths ReminderKind = "nine_tenths"
+)
+
+// A Payment is one payment towards a booking.
+type Payment struct {
+	Method    string    `json:"method"`
+	Amount    Amount    `json:"amount"`
+	Currency  string    `json:"currency"`
+	Reference string    `json:"reference"`
+	At        time.Time `json:"at"`
+}
+
+// An Event is the value on booking.events: one accepted change of one booking,
+// with the whole booking after it. The latest event of a key is its state.
+type Event struct {
+	ID         EventID   `json:"id"`
+	Type       EventType `json:"type"`
+	Version    int64     `json:"version"` // equals Booking.Version
+	OccurredAt time.Time `json:"occurred_at"`
+	Actor      Actor     `json:"actor"`
+	Booking    Booking   `json:"booking"`
+	// Changed names the booking's members that differ from the version before.
+	Changed        []string      `json:"changed"`
+	PreviousStatus BookingStatus `json:"previous_status,omitempty"`
+	Reminder       ReminderKind  `json:"reminder,omitempty"`
+	Payment        *Payment      `json:"payment,omitempty"`
+	// HostWebhooks is the host's own switch at the time of the change; when it is
+	// off, fan-out writes no deliveries for the event.
+	HostWebhooks bool `json:"host_webhooks"`
+}
