@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+const bookingColumns = `
+b.id, b.version, b.agent_id, b.host_id, b.property_id, p.title, p.address, p.city, p.state, b.status,
+b.check_in::text, b.check_out::text, b.check_out - b.check_in, b.guests, b.guest_first_name, b.guest_last_name,
+b.guest_email, b.guest_phone, b.guest_country_code, b.special_requests, b.total_amount, b.currency,
+b.payment_method, b.payment_status, b.created_at, b.updated_at, b.expires_at, b.confirmed_at, b.cancelled_at,
+b.cancellation_reason`
+
+// A booking's property may have left the market since; its title is still shown.
+const fromBookings = ` from bookings b join krib_property_names p on p.id = b.property_id `
+
+func scanBooking(row pgx.CollectableRow) (schemas.Booking, error) {
+	var b schemas.Booking
+	err := row.Scan(&b.ID, &b.Version, &b.AgentID, &b.HostID, &b.Property.ID, &b.Property.Title, &b.Property.Address,
+		&b.Property.City, &b.Property.State, &b.Status, &b.CheckIn, &b.CheckOut, &b.Nights, &b.Guests, &b.Guest.FirstName,
+		&b.Guest.LastName, &b.Guest.Email, &b.Guest.Phone, &b.Guest.CountryCode, &b.SpecialRequests, &b.TotalAmount,
+		&b.Currency, &b.PaymentMethod, &b.PaymentStatus, &b.CreatedAt, &b.UpdatedAt, &b.ExpiresAt, &b.ConfirmedAt,
+		&b.CancelledAt, &b.CancellationReason)
+	for _, t := range []*time.Time{&b.CreatedAt, &b.UpdatedAt, b.ExpiresAt, b.ConfirmedAt, b.CancelledAt} {
+		if t != nil {
+			*t = schemas.Stamp(*t)
+		}
+	}
+	return b, err
+}
+
+// Booking is a booking that the scope may see.
+func (t *Tx) Booking(ctx context.Context, id schemas.BookingID) (schemas.Booking, error) {
+	return t.oneBooking(ctx, id, `where b.id = $1`)
+}
+
+// LockBooking reads a booking and keeps others from changing it until the
+// transaction ends: so the events of one booking enter the outbox in version
+// order.
+func (t *Tx) LockBooking(ctx context.Context, id schemas.BookingID) (schemas.Booking, error) {
+	return t.oneBooking(ctx, id, `where b.id = $1 for no key update of b`)
+}
+
+func (t *Tx) oneBooking(ctx context.Context, id schemas.BookingID, rest string) (schemas.Booking, error) {
+	rows, _ := t.tx.Query(ctx, `select `+bookingColumns+fromBookings+rest, string(id)) // CollectExactlyOneRow reports the error
+	b, err := pgx.CollectExactlyOneRow(rows, scanBooking)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return b, schemas.Errorf(schemas.NotFound, "booking_not_found", "there is no booking %q", id)
+	case err != nil:
+		return b, fmt.Errorf("reading booking %s: %w", id, err)
+	}
+	return b, nil
+}
+
+// OverlappingBookings are those that hold any night of the stay. They are locked,
+// the oldest first, so that they can be expired.
+func (t *Tx) OverlappingBookings(ctx context.Context, p schemas.PropertyID, in, out schemas.Date) ([]schemas.Booking, error) {
+	rows, _ := t.tx.Query(ctx, `select `+bookingColumns+fromBookings+`
+		where b.property_id = $1 and b.status in ('pending', 'confirmed')
+		  and daterange(b.check_in, b.check_out) && daterange($2::text::date, $3::text::date)
+		order by b.id for no key update of b`, string(p), string(in), string(out)) // CollectRows reports the error
+	bs, err := pgx.CollectRows(rows, scanBooking)
+	if err != nil {
+		return nil, fmt.Errorf("reading the bookings of %s from %s to %s: %w", p, in, out, err)
+	}
+	return bs, nil
+}
+
+// ErrDatesTaken is what the exclusion constraint says.
+var ErrDatesTaken = errors.New("the dates are taken")
+
+// InsertBooking writes a new booking; ErrDatesTaken if another holds a night.
+func (t *Tx) InsertBooking(ctx context.Context, b *schemas.Booking) error {
+	_, err := t.tx.Exec(ctx, `
+		insert into bookings (id, version, agent_id, host_id, property_id, status, check_in, check_out, guests,
+		  guest_first_name, guest_last_name, guest_email, guest_phone, guest_country_code, special_requests,
+		  total_amount, currency, payment_method, payment_status, created_at, updated_at, expires_at, confirmed_at)
+		values ($1, $2, $3, $4, $5, $6, $7::text::date, $8::text::date, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)`,
+		string(b.ID), b.Version, string(b.AgentID), string(b.HostID), string(b.Property.ID), string(b.Status), string(b.CheckIn),
+		string(b.CheckOut), b.Guests, b.Guest.FirstName, b.Guest.LastName, b.Guest.Email, b.Guest.Phone, b.Guest.CountryCode,
+		b.SpecialRequests, int64(b.TotalAmount), b.Currency, b.PaymentMethod, b.PaymentStatus, b.CreatedAt, b.UpdatedAt,
+		b.ExpiresAt, b.ConfirmedAt)
+	switch {
+	case violates(err, "bookings_no_overlap"):
+		return ErrDatesTaken
+	case err != nil:
+		return fmt.Errorf("inserting booking %s: %w", b.ID, err)
+	}
+	return nil
+}
+
+// SaveBooking writes what a change may alter. The booking must be locked by this
+// transaction.
+func (t *Tx) SaveBooking(ctx context.Context, b *schemas.Booking) error {
+	_, err := t.tx.Exec(ctx, `
+		update bookings set version = $2, status = $3, payment_status = $4, updated_at = $5, expires_at = $6,
+		  confirmed_at = $7, cancelled_at = $8, cancellation_reason = $9
+		where id = $1`,
+		string(b.ID), b.Version, string(b.Status), b.PaymentStatus, b.UpdatedAt, b.ExpiresAt, b.ConfirmedAt, b.CancelledAt, b.CancellationReason)
+	if err != nil {
+		return fmt.Errorf("saving booking %s: %w", b.ID, err)
+	}
+	return nil
+}
+
+// PendingBookings lists what waits for the host's answer, the newest first, and
+// counts all. What has run out is not pending any more, also before the job has
+// cancelled it.
+func (t *Tx) PendingBookings(ctx context.Context, h schemas.HostID, limit, offset int) ([]schemas.Booking, int, error) {
+	const where = ` where b.host_id = $1 and b.status = 'pending' and (b.expires_at is null or b.expires_at > now()) `
+	var total int
+	if err := t.tx.QueryRow(ctx, `select count(*) from bookings b`+where, string(h)).Scan(&total); err != nil {
+		return nil, 0, fmt.Errorf("counting pending bookings of %s: %w", h, err)
+	}
+	rows, _ := t.tx.Query(ctx, `select `+bookingColumns+fromBookings+where+`
+		order by b.created_at desc, b.id desc limit $2 offset $3`, string(h), limit, offset) // CollectRows reports the error
+	bs, err := pgx.CollectRows(rows, scanBooking)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading pending bookings of %s: %w", h, err)
+	}
+	return bs, total, nil
+}
+
+// HasBookingWith says whether the scope's agent ever booked with the host.
+func (t *Tx) HasBookingWith(ctx context.Context, a schemas.AgentID, h schemas.HostID) (bool, error) {
+	var ok bool
+	err := t.tx.QueryRow(ctx, `select exists (select from bookings where agent_id = $1 and host_id = $2)`, string(a), string(h)).Scan(&ok)
+	if err != nil {
+		return false, fmt.Errorf("looking for bookings of %s with %s: %w", a, h, err)
+	}
+	return ok, nil
+}

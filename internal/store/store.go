@@ -1,0 +1,257 @@
+// Package store is the only package that speaks SQL. Each query stands beside
+// its function, and what a function returns is made of the words of package
+// schemas.
+//
+// Every query runs inside a transaction of [DB.Update] or [DB.Read] that is
+// scoped to its caller, under a role that cannot step over row level security:
+// a forgotten where clause shows nothing of others.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+// A Role is the Postgres role that a pool's sessions act as.
+type Role string
+
+// The roles. Each can do its own job only; see the first migration.
+const (
+	RoleAPI   Role = "krib_api"
+	RoleRelay Role = "krib_relay"
+	RoleSink  Role = "krib_sink"
+	RoleJobs  Role = "krib_jobs"
+)
+
+// A Scope says on whose behalf a transaction runs; row level security shows it
+// nothing else. The zero Scope sees nothing that belongs to somebody.
+type Scope struct {
+	Agent    schemas.AgentID
+	Platform bool // sees every agent's rows
+	Host     schemas.HostID
+}
+
+// Caller names the scope's owner in idempotency keys.
+func (s Scope) Caller() string {
+	if s.Host != "" {
+		return "host:" + string(s.Host)
+	}
+	return "agent:" + string(s.Agent)
+}
+
+// A DB is a pool of connections in one role. It is safe for concurrent use.
+type DB struct {
+	pool *pgxpool.Pool
+}
+
+// Open connects and checks the connection. maxConns bounds the pool; 0 means
+// pgx's default. Close the DB when nothing uses it any more.
+func Open(ctx context.Context, url string, role Role, maxConns int32) (*DB, error) {
+	conf, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("reading the database URL: %w", redacted(err))
+	}
+	if maxConns > 0 {
+		conf.MaxConns = maxConns
+	}
+	conf.ConnConfig.ConnectTimeout = 5 * time.Second
+	conf.AfterConnect = func(ctx context.Context, c *pgx.Conn) error { return become(ctx, c, role) }
+	pool, err := pgxpool.NewWithConfig(ctx, conf)
+	if err != nil {
+		return nil, fmt.Errorf("opening the pool: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("connecting to Postgres: %w", err)
+	}
+	return &DB{pool: pool}, nil
+}
+
+// redacted drops the text of a parse error, which repeats the URL and so its
+// password.
+func redacted(error) error {
+	return errors.New("it must be postgres://user:password@host:port/database")
+}
+
+func become(ctx context.Context, c *pgx.Conn, role Role) error {
+	if _, err := c.Exec(ctx, "set role "+pgx.Identifier{string(role)}.Sanitize()); err != nil {
+		return fmt.Errorf("becoming %s: %w", role, err)
+	}
+	return nil
+}
+
+// Close waits for borrowed connections and closes all.
+func (db *DB) Close() { db.pool.Close() }
+
+// Ping asks the server for an answer.
+func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
+
+// A Tx is one transaction; its methods are the queries of this package. It is
+// valid only inside the function that it was handed to.
+type Tx struct {
+	tx pgx.Tx
+}
+
+// Update runs fn in a transaction and commits. A deadlock or a serialisation
+// failure is tried again, three times in all, then it is a Conflict; so fn must
+// not do anything but through tx. Any other error of fn rolls back and is
+// returned as it is.
+func (db *DB) Update(ctx context.Context, s Scope, fn func(context.Context, *Tx) error) error {
+	begin := "begin; set local lock_timeout = '5s'; " + s.settings()
+	var err error
+	for range 3 {
+		err = db.run(ctx, begin, fn)
+		if !retryable(err) {
+			break
+		}
+	}
+	switch {
+	case retryable(err):
+		return schemas.Errorf(schemas.Conflict, "concurrent_change", "others changed the same things at the same time; try again")
+	case isCode(err, "55P03"): // lock_not_available
+		return schemas.Errorf(schemas.Conflict, "in_progress", "another request holds what this one needs; try again")
+	}
+	return err
+}
+
+// Read runs fn in a read-only transaction in which every query sees the same
+// moment.
+func (db *DB) Read(ctx context.Context, s Scope, fn func(context.Context, *Tx) error) error {
+	return db.run(ctx, "begin isolation level repeatable read read only; "+s.settings(), fn)
+}
+
+func (db *DB) run(ctx context.Context, begin string, fn func(context.Context, *Tx) error) error {
+	opts := pgx.TxOptions{BeginQuery: begin} // one round trip for all of it
+	return pgx.BeginTxFunc(ctx, db.pool, opts, func(tx pgx.Tx) error { return fn(ctx, &Tx{tx}) })
+}
+
+// settings is the statement that gives a transaction its scope. All three are
+// always set, so that a pooled session never carries the scope of another.
+func (s Scope) settings() string {
+	platform := ""
+	if s.Platform {
+		platform = "on"
+	}
+	return "select set_config('krib.agent_id', " + quote(string(s.Agent)) + ", true), set_config('krib.host_id', " +
+		quote(string(s.Host)) + ", true), set_config('krib.platform', " + quote(platform) + ", true)"
+}
+
+// quote makes a string literal. The begin statement has no parameters, since it
+// is several statements in one message.
+func quote(s string) string {
+	s = strings.ReplaceAll(s, "\x00", "")
+	return " E'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `'`, `''`) + "'"
+}
+
+// AsPlatform runs fn inside the same transaction with the platform's sight: for
+// the few steps of a command that touch what is not its caller's.
+func (t *Tx) AsPlatform(ctx context.Context, fn func() error) error {
+	const set = `select set_config('krib.platform', $1, true)`
+	var before string
+	if err := t.tx.QueryRow(ctx, `select coalesce(current_setting('krib.platform', true), '')`).Scan(&before); err != nil {
+		return fmt.Errorf("reading the scope: %w", err)
+	}
+	if _, err := t.tx.Exec(ctx, set, "on"); err != nil {
+		return fmt.Errorf("widening the scope: %w", err)
+	}
+	if err := fn(); err != nil {
+		return err
+	}
+	if _, err := t.tx.Exec(ctx, set, before); err != nil {
+		return fmt.Errorf("narrowing the scope: %w", err)
+	}
+	return nil
+}
+
+func retryable(err error) bool {
+	return isCode(err, "40P01") || isCode(err, "40001") // deadlock_detected, serialization_failure
+}
+
+func isCode(err error, code string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == code
+}
+
+func violates(err error, constraint string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.ConstraintName == constraint
+}
+
+// Unavailable says whether err means that Postgres cannot be reached or is going
+// down: trying again later may help.
+func Unavailable(err error) bool {
+	var (
+		pg      *pgconn.PgError
+		connect *pgconn.ConnectError
+		network net.Error
+	)
+	switch {
+	case errors.As(err, &connect): // whatever the server says while it is being connected to
+		return true
+	case errors.As(err, &pg):
+		class := pg.Code[:2]
+		return class == "57" || class == "53" || class == "08" // operator intervention, out of resources, connection
+	}
+	// A connection that breaks in the middle says so in no code of Postgres.
+	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || pgconn.SafeToRetry(err)
+}
+
+// Notify wakes the listeners of a channel in every process. It runs outside the
+// command's transaction: inside, each commit would take a lock of the whole
+// database, and commits would no longer be grouped.
+func (db *DB) Notify(ctx context.Context, channel string) error {
+	if _, err := db.pool.Exec(ctx, `select pg_notify($1, '')`, channel); err != nil {
+		return fmt.Errorf("notifying %s: %w", channel, err)
+	}
+	return nil
+}
+
+// The channels.
+const (
+	ChannelOutbox = "krib_outbox"
+	ChannelSink   = "krib_sink"
+)
+
+// Listen calls wake for each notification of the channel, and once after each
+// (re)connection, since some may have been missed. It holds a connection of its
+// own and returns when ctx ends.
+func Listen(ctx context.Context, url, channel string, log *slog.Logger, wake func()) {
+	for ctx.Err() == nil {
+		if err := listen(ctx, url, channel, wake); err != nil && ctx.Err() == nil {
+			log.WarnContext(ctx, "listening was interrupted", slog.String("channel", channel), slog.Any("error", err))
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+func listen(ctx context.Context, url, channel string, wake func()) error {
+	c, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return fmt.Errorf("connecting: %w", err)
+	}
+	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }()
+	if _, err := c.Exec(ctx, "listen "+pgx.Identifier{channel}.Sanitize()); err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	for {
+		wake()
+		if _, err := c.WaitForNotification(ctx); err != nil {
+			return fmt.Errorf("waiting: %w", err)
+		}
+	}
+}
