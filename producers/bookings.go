@@ -1,0 +1,279 @@
+package producers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// NewBooking is the input of CreateBooking: well-formed, but no rule is checked
+// yet. Guest's e-mail is lower-cased where it is compared, kept as given.
+type NewBooking struct {
+	PropertyID      schemas.PropertyID
+	CheckIn         schemas.Date
+	CheckOut        schemas.Date
+	Guests          int
+	Guest           schemas.Guest
+	SpecialRequests string
+	TotalAmount     schemas.Amount
+	PaymentMethod   string
+}
+
+// A BookingAnswer is the booking as it is after the command. Repeated says that
+// it was there before: the same agent asked for the same stay again.
+type BookingAnswer struct {
+	Booking  schemas.Booking `json:"booking"`
+	Repeated bool            `json:"repeated"`
+}
+
+// maxAhead is how far ahead a stay may begin, in days.
+const maxAhead = 730
+
+// CreateBooking checks the stay against its property and the other bookings and
+// writes it as pending, with booking.created (version 1) and
+// host.response_needed (version 2). The property's row is locked meanwhile, so of
+// several callers for one night one wins and the others get a Conflict.
+func (p *Producer) CreateBooking(ctx context.Context, s store.Scope, o *Once, in NewBooking) (BookingAnswer, error) {
+	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (BookingAnswer, error) {
+		prop, err := tx.LockProperty(ctx, in.PropertyID)
+		if err != nil {
+			return BookingAnswer{}, err
+		}
+		now := schemas.Stamp(time.Now())
+		if err := checkStay(&prop, &in, now); err != nil {
+			return BookingAnswer{}, err
+		}
+		c := change{tx: tx, actor: actor(s), now: now}
+		if c.hostWebhooks, err = tx.HostWebhooks(ctx, prop.HostID); err != nil {
+			return BookingAnswer{}, err
+		}
+		same, err := c.clearDates(ctx, s, &in)
+		if err != nil {
+			return BookingAnswer{}, err
+		}
+		if same != nil {
+			return BookingAnswer{Booking: *same, Repeated: true}, nil
+		}
+		b, err := c.create(ctx, s, &prop, &in, p.o.BookingTTL)
+		return BookingAnswer{Booking: b}, err
+	})
+}
+
+// checkStay are the contract's checks, in its order.
+func checkStay(p *store.Property, in *NewBooking, now time.Time) error {
+	zone, err := time.LoadLocation(p.TimeZone)
+	if err != nil {
+		return fmt.Errorf("loading the time zone of property %s: %w", p.ID, err)
+	}
+	today := schemas.DateOf(now.In(zone))
+	nights := in.CheckIn.NightsUntil(in.CheckOut)
+	switch {
+	case in.CheckIn < today:
+		return refuse("check_in_past", "check_in", "min", "check_in must not be before today, %s at the property", today)
+	case in.CheckIn > today.AddDays(maxAhead):
+		return refuse("check_in_too_far", "check_in", "max", "check_in must be within %d days", maxAhead)
+	case nights < 1:
+		return refuse("invalid_dates", "check_out", "after", "check_out must be after check_in")
+	case nights < p.MinimumNights:
+		return refuse("too_few_nights", "check_out", "min", "this property takes at least %d nights", p.MinimumNights)
+	case nights > p.MaximumNights:
+		return refuse("too_many_nights", "check_out", "max", "this property takes at most %d nights", p.MaximumNights)
+	case p.AvailableFrom != nil && in.CheckIn < *p.AvailableFrom:
+		return refuse("not_available_yet", "check_in", "min", "this property is available from %s", *p.AvailableFrom)
+	case p.AvailableTo != nil && in.CheckOut > *p.AvailableTo:
+		return refuse("not_available_any_more", "check_out", "max", "this property is available until %s", *p.AvailableTo)
+	case in.Guests > p.MaxGuests:
+		return refuse("too_many_guests", "guests", "max", "this property takes at most %d guests", p.MaxGuests)
+	}
+	if q := QuoteStay(p, nights); q.Total != in.TotalAmount {
+		e := schemas.Refuse(schemas.Rule, "price_mismatch", "total_amount", "equals", "total_amount is %s but the stay costs %s %s", in.TotalAmount, q.Currency, q.Total)
+		e.Extra = map[string]any{"expected_amount": q.Total, "currency": q.Currency, "breakdown": q.Breakdown}
+		return e
+	}
+	return nil
+}
+
+func refuse(code, field, rule, format string, args ...any) error {
+	return schemas.Refuse(schemas.Rule, code, field, rule, format, args...)
+}
+
+// A change is one command's work on bookings: what its events have in common.
+type change struct {
+	tx           *store.Tx
+	actor        schemas.Actor
+	now          time.Time
+	hostWebhooks bool
+}
+
+// clearDates looks at who holds the nights. Requests that have run out are
+// expired on the spot, with their events; the caller's own equal request is
+// returned; anything else is a Conflict. It sees other agents' bookings, so
+// nothing of them leaves but their dates.
+func (c *change) clearDates(ctx context.Context, s store.Scope, in *NewBooking) (*schemas.Booking, error) {
+	var same *schemas.Booking
+	err := c.tx.AsPlatform(ctx, func() error {
+		held, err := c.tx.OverlappingBookings(ctx, in.PropertyID, in.CheckIn, in.CheckOut)
+		if err != nil {
+			return err
+		}
+		for i := range held {
+			b := &held[i]
+			switch {
+			case expired(b, c.now):
+				if err := c.expire(ctx, b); err != nil {
+					return err
+				}
+			case b.AgentID == s.Agent && sameStay(b, in):
+				same = b
+			default:
+				return datesTaken(b.CheckIn, b.CheckOut)
+			}
+		}
+		return nil
+	})
+	return same, err
+}
+
+func datesTaken(in, out schemas.Date) error {
+	e := schemas.Errorf(schemas.Conflict, "dates_taken", "the property is booked from %s to %s", in, out)
+	e.Fields = []schemas.FieldError{{Field: "check_in", Rule: "available", Message: e.Detail}}
+	e.Extra = map[string]any{"conflict": map[string]any{"check_in": in, "check_out": out}}
+	return e
+}
+
+func expired(b *schemas.Booking, now time.Time) bool {
+	return b.Status == schemas.Pending && b.ExpiresAt != nil && !b.ExpiresAt.After(now)
+}
+
+func sameStay(b *schemas.Booking, in *NewBooking) bool {
+	return b.CheckIn == in.CheckIn && b.CheckOut == in.CheckOut && b.Guests == in.Guests && b.TotalAmount == in.TotalAmount &&
+		equalFold(b.Guest.Email, in.Guest.Email)
+}
+
+func (c *change) create(ctx context.Context, s store.Scope, p *store.Property, in *NewBooking, ttl time.Duration) (schemas.Booking, error) {
+	expires := schemas.Stamp(c.now.Add(ttl))
+	b := schemas.Booking{
+		ID: schemas.NewBookingID(), Version: 1, AgentID: s.Agent, HostID: p.HostID,
+		Property: schemas.PropertyRef{ID: p.ID, Title: p.Title, Address: p.Address, City: p.City, State: p.State},
+		Status:   schemas.Pending, CheckIn: in.CheckIn, CheckOut: in.CheckOut, Nights: in.CheckIn.NightsUntil(in.CheckOut),
+		Guests: in.Guests, Guest: in.Guest, SpecialRequests: in.SpecialRequests, TotalAmount: in.TotalAmount, Currency: p.Currency,
+		PaymentMethod: in.PaymentMethod, PaymentStatus: "pending", CreatedAt: c.now, UpdatedAt: c.now, ExpiresAt: &expires,
+	}
+	created := c.event(schemas.BookingCreated, &b)
+	created.Changed = []string{"status"}
+	b.Version = 2
+	asked := c.event(schemas.HostResponseNeeded, &b)
+	asked.Reminder = schemas.ReminderCreated
+	if err := c.tx.InsertBooking(ctx, &b); err != nil {
+		if errors.Is(err, store.ErrDatesTaken) {
+			return b, datesTaken(in.CheckIn, in.CheckOut)
+		}
+		return b, err
+	}
+	return b, c.emit(ctx, created, asked)
+}
+
+// event takes a copy of the booking as it is now.
+func (c *change) event(t schemas.EventType, b *schemas.Booking) *schemas.Event {
+	return &schemas.Event{
+		ID: schemas.NewEventID(), Type: t, Version: b.Version, OccurredAt: c.now, Actor: c.actor, Booking: *b,
+		Changed: []string{}, HostWebhooks: c.hostWebhooks,
+	}
+}
+
+func (c *change) emit(ctx context.Context, events ...*schemas.Event) error {
+	rows := make([]store.OutboxRow, len(events))
+	for i, e := range events {
+		var err error
+		if rows[i], err = row(string(schemas.BookingEvents), string(e.Booking.ID), e.Meta(), e); err != nil {
+			return err
+		}
+	}
+	return c.tx.Enqueue(ctx, rows...)
+}
+
+// move carries a locked booking to another status, with its event. Whether it
+// may is the caller's question.
+func (c *change) move(ctx context.Context, b *schemas.Booking, to schemas.BookingStatus, reason string) error {
+	from := b.Status
+	changed := []string{"status", "updated_at"}
+	b.Status, b.Version, b.UpdatedAt = to, b.Version+1, c.now
+	if b.ExpiresAt != nil {
+		b.ExpiresAt, changed = nil, append(changed, "expires_at")
+	}
+	switch to {
+	case schemas.Confirmed:
+		b.ConfirmedAt, changed = &c.now, append(changed, "confirmed_at")
+	case schemas.Cancelled:
+		b.CancelledAt, b.CancellationReason = &c.now, reason
+		changed = append(changed, "cancelled_at", "cancellation_reason")
+	case schemas.Pending, schemas.Completed, schemas.NoShow:
+	}
+	if err := c.tx.SaveBooking(ctx, b); err != nil {
+		return err
+	}
+	e := c.event(schemas.StatusEvent(to), b)
+	e.Changed, e.PreviousStatus = changed, from
+	return c.emit(ctx, e)
+}
+
+// expire cancels a request that has run out, in the name of the system.
+func (c *change) expire(ctx context.Context, b *schemas.Booking) error {
+	sys := *c
+	sys.actor = schemas.Actor{Kind: schemas.ActorSystem, ID: "expiry"}
+	return sys.move(ctx, b, schemas.Cancelled, "expired")
+}
+
+// A StatusChange asks for another status. IfVersion, when set, must be the
+// booking's version.
+type StatusChange struct {
+	To        schemas.BookingStatus
+	Reason    string
+	IfVersion *int64
+}
+
+// A StatusAnswer is the booking after the change and its status before.
+type StatusAnswer struct {
+	Booking schemas.Booking
+	Old     schemas.BookingStatus
+}
+
+// ChangeStatus moves a booking by its state machine. The same status again
+// changes nothing, emits nothing and is no error.
+func (p *Producer) ChangeStatus(ctx context.Context, s store.Scope, id schemas.BookingID, in StatusChange) (StatusAnswer, error) {
+	return update(ctx, p, s, func(ctx context.Context, tx *store.Tx) (StatusAnswer, error) {
+		b, err := tx.LockBooking(ctx, id)
+		if err != nil {
+			return StatusAnswer{}, err
+		}
+		a := StatusAnswer{Booking: b, Old: b.Status}
+		now := schemas.Stamp(time.Now())
+		switch {
+		case in.IfVersion != nil && *in.IfVersion != b.Version:
+			return a, conflict("version_mismatch", &b, "the booking is at version %d", b.Version)
+		case b.Status == in.To:
+			return a, nil
+		case !b.Status.CanBecome(in.To):
+			return a, conflict("illegal_status", &b, "a %s booking cannot become %s", b.Status, in.To)
+		case in.To == schemas.Confirmed && expired(&b, now):
+			return a, conflict("booking_expired", &b, "the request ran out at %s", b.ExpiresAt.Format(time.RFC3339))
+		}
+		c := change{tx: tx, actor: actor(s), now: now}
+		if c.hostWebhooks, err = tx.HostWebhooks(ctx, b.HostID); err != nil {
+			return a, err
+		}
+		err = c.move(ctx, &b, in.To, in.Reason)
+		a.Booking = b
+		return a, err
+	})
+}
+
+func conflict(code string, b *schemas.Booking, format string, args ...any) error {
+	e := schemas.Errorf(schemas.Conflict, code, format, args...)
+	e.Extra = map[string]any{"current_status": b.Status, "version": b.Version}
+	return e
+}

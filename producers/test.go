@@ -1,0 +1,68 @@
+package producers
+
+import (
+	"context"
+	"time"
+
+	"github.com/segmentio/encoding/json"
+
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// A TestDelivery is one delivery that TestWebhooks has sent on its way.
+type TestDelivery struct {
+	ID           schemas.DeliveryID
+	Subscription schemas.SubscriptionID
+	AgentName    string
+}
+
+// TestWebhooks sends data to the caller's own active subscriptions that want the
+// event: once each, without a ladder, and without touching their health or
+// booking.events. The first attempts' rows tell what came of it.
+func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schemas.EventType, data json.RawMessage) ([]TestDelivery, error) {
+	if !event.Subscribable() {
+		return nil, checkEvents([]schemas.EventType{event})
+	}
+	return update(ctx, p, s, func(ctx context.Context, tx *store.Tx) ([]TestDelivery, error) {
+		// A page is the bound: a test is for a person who waits for its answer.
+		subs, _, err := tx.Subscriptions(ctx, store.SubscriptionFilter{ActiveOnly: true, Agent: s.Agent, Event: event, Limit: 100})
+		if err != nil {
+			return nil, err
+		}
+		var (
+			out  []TestDelivery
+			rows []store.OutboxRow
+			now  = schemas.Stamp(time.Now())
+		)
+		for i := range subs {
+			sub := &subs[i].Subscription
+			d, r, err := testDelivery(sub, event, data, now)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, TestDelivery{ID: d.ID, Subscription: sub.ID, AgentName: sub.AgentName})
+			rows = append(rows, r)
+		}
+		if len(rows) == 0 {
+			return nil, nil
+		}
+		return out, tx.Enqueue(ctx, rows...)
+	})
+}
+
+func testDelivery(sub *schemas.Subscription, event schemas.EventType, data json.RawMessage, now time.Time) (*schemas.Delivery, store.OutboxRow, error) {
+	id := schemas.NewEventID()
+	body, err := schemas.Encode(schemas.WebhookBody{
+		ID: id, Type: event, EventType: event, Sequence: 1, ExternalAgentURL: sub.URL, Data: data, Timestamp: now, SubscriptionID: sub.ID,
+	})
+	if err != nil {
+		return nil, store.OutboxRow{}, err
+	}
+	d := &schemas.Delivery{
+		ID: schemas.NewDeliveryID(), EventID: id, EventType: event, SubscriptionID: sub.ID, AgentID: sub.AgentID, Sequence: 1,
+		Trigger: schemas.TriggerTest, CreatedAt: now, Payload: string(body),
+	}
+	r, err := row(string(schemas.Deliveries), string(sub.ID), d.Meta(now), d)
+	return d, r, err
+}
