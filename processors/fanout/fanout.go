@@ -1,0 +1,203 @@
+// Package fanout turns each booking event into the deliveries of the
+// subscriptions that match it and the feed records of its host, exactly once:
+// what it writes and how far it has read are one Kafka transaction.
+//
+// A booking accepted after a subscription's answer is matched by it. The relay
+// publishes in the order of commits' rows, so when an event is on its topic, every
+// subscription that was there before it is on the other; before a batch is
+// matched, the table is brought up to what is committed at that moment.
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// Group is the consumer group.
+const Group = "krib-fanout"
+
+const (
+	// A batch's output is bounded: the transaction must end well before it times
+	// out, and memory holds all of it.
+	maxOutput = 8 << 20
+	// maxPoll is where the cost of a transaction has vanished beside its records'.
+	maxPoll   = 1_000
+	startPoll = 64
+	// tableTimeout bounds the wait for the subscription table within a batch.
+	tableTimeout = 5 * time.Second
+)
+
+// Options of a Processor. All but Registry are required.
+type Options struct {
+	Kafka    kafka.Config
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+}
+
+// A Processor is one member of the fan-out group.
+type Processor struct {
+	o     Options
+	table *table
+	m     metrics
+	poll  int // records of the next poll, adapted to what the last ones made
+}
+
+type metrics struct {
+	events, deliveries, notifications, poison, rebuilt prometheus.Counter
+}
+
+// New makes a Processor and the client of its subscription table.
+func New(o Options) (*Processor, error) {
+	p := &Processor{o: o, poll: startPoll, m: metrics{
+		events:        counter("krib_fanout_events_total", "Booking events fanned out."),
+		deliveries:    counter("krib_fanout_deliveries_total", "Deliveries written."),
+		notifications: counter("krib_fanout_feed_records_total", "Records written to hosts' feeds."),
+		poison:        counter("krib_fanout_poison_total", "Booking events that could not be decoded. Alert on any."),
+		rebuilt:       counter("krib_fanout_rebuilt_total", "Times the transactional session had to be built anew."),
+	}}
+	if o.Registry != nil {
+		o.Registry.MustRegister(p.m.events, p.m.deliveries, p.m.notifications, p.m.poison, p.m.rebuilt)
+	}
+	var err error
+	p.table, err = newTable(o.Kafka, o.Logger)
+	return p, err
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+// Run fans out until ctx ends. A session that fails is built anew in the process,
+// since its transactional id fences what is left of it; the third refusal by the
+// broker within a minute is returned, so that a supervisor sees it. A broker that
+// does not answer is waited for: the rest of the process can work without it.
+func (p *Processor) Run(ctx context.Context) error {
+	tableCtx, stopTable := context.WithCancel(context.WithoutCancel(ctx))
+	tableEnd := make(chan error, 1)
+	go func() { tableEnd <- p.table.Run(tableCtx) }()
+	defer func() { <-tableEnd }()
+	defer stopTable()
+
+	var faults []time.Time
+	for ctx.Err() == nil {
+		err := p.session(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		p.m.rebuilt.Inc()
+		p.o.Logger.WarnContext(ctx, "fan-out builds its session anew", slog.Any("error", err))
+		var refusal *kerr.Error
+		if errors.As(err, &refusal) && !refusal.Retriable {
+			faults = append(faults, time.Now())
+		}
+		if n := len(faults); n >= 3 && faults[n-1].Sub(faults[n-3]) < time.Minute {
+			return fmt.Errorf("fanning out: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
+}
+
+func (p *Processor) session(ctx context.Context) error {
+	id := "fanout-" + p.o.Kafka.Instance
+	if p.o.Kafka.Instance == "" {
+		id = "fanout-" + string(schemas.NewEventID()) // dynamic membership: nobody to fence
+	}
+	opts := append(p.o.Kafka.Options(Group), p.o.Kafka.MemberOptions(Group)...)
+	opts = append(opts, kafka.TransactionalOptions(id)...)
+	opts = append(opts, kgo.ConsumeTopics(string(schemas.BookingEvents)))
+	s, err := kgo.NewGroupTransactSession(opts...)
+	if err != nil {
+		return fmt.Errorf("making the session: %w", err)
+	}
+	defer s.CloseAllowingRebalance()
+	for {
+		fetches := s.PollRecords(ctx, p.poll)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if fetches.IsClientClosed() {
+			return kgo.ErrClientClosed
+		}
+		records := fetches.Records()
+		if len(records) == 0 {
+			s.AllowRebalance()
+			p.logFetchErrors(ctx, fetches)
+			continue
+		}
+		err := p.batch(context.WithoutCancel(ctx), s, records)
+		s.AllowRebalance()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (p *Processor) logFetchErrors(ctx context.Context, f kgo.Fetches) {
+	f.EachError(func(topic string, partition int32, err error) {
+		p.o.Logger.WarnContext(ctx, "fetching failed; it is tried again",
+			slog.String("topic", topic), slog.Int("partition", int(partition)), slog.Any("error", err))
+	})
+}
+
+// batch is one transaction. An abort is not an error: the session rewinds to what
+// was committed and the records come again, with half as many to a batch, since
+// taking too long is the likeliest cause.
+func (p *Processor) batch(ctx context.Context, s *kgo.GroupTransactSession, in []*kgo.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, kafka.TransactionTimeout)
+	defer cancel()
+	tableCtx, cancelTable := context.WithTimeout(ctx, tableTimeout)
+	defer cancelTable()
+	if err := p.table.WaitUntilCurrent(tableCtx); err != nil {
+		return err
+	}
+	b := p.render(in)
+	if err := s.Begin(); err != nil {
+		return fmt.Errorf("beginning: %w", err)
+	}
+	produced := make(chan error, 1)
+	kafka.ProduceAll(ctx, s.Client(), b.out, func(err error) { produced <- err })
+	produceErr := <-produced
+	committed, err := s.End(ctx, kgo.TransactionEndTry(produceErr == nil))
+	if err != nil {
+		return fmt.Errorf("ending: %w", errors.Join(err, produceErr))
+	}
+	if !committed {
+		p.poll = max(1, p.poll/2)
+		p.o.Logger.InfoContext(ctx, "a fan-out transaction was aborted; its events come again", slog.Any("error", produceErr))
+		return nil
+	}
+	p.m.count(b)
+	p.adapt(len(in), b.bytes)
+	return nil
+}
+
+// adapt sizes the next poll so that its output stays around half the bound, by
+// what an event of this batch made.
+func (p *Processor) adapt(events int, bytes int64) {
+	fits := int64(maxPoll)
+	if each := bytes / int64(events); each > 0 {
+		fits = maxOutput / 2 / each
+	}
+	p.poll = int(min(max(fits, 1), int64(2*p.poll), maxPoll))
+}
+
+func (m *metrics) count(b *rendered) {
+	m.events.Add(float64(b.events))
+	m.deliveries.Add(float64(b.deliveries))
+	m.notifications.Add(float64(b.feed))
+	m.poison.Add(float64(b.poison))
+}

@@ -1,0 +1,102 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/schemas"
+)
+
+var errIncomplete = errors.New("an event without id, type, booking or dates")
+
+// A table is the subscriptions by what they match: an event looks at those of
+// its agent and at the platform's, never at all.
+type table struct {
+	*kafka.Table
+	log *slog.Logger
+
+	mu       sync.RWMutex
+	byID     map[schemas.SubscriptionID]*schemas.Subscription
+	byAgent  map[schemas.AgentID][]*schemas.Subscription
+	platform []*schemas.Subscription
+}
+
+func newTable(c kafka.Config, log *slog.Logger) (*table, error) {
+	t := &table{
+		log: log, byID: map[schemas.SubscriptionID]*schemas.Subscription{}, byAgent: map[schemas.AgentID][]*schemas.Subscription{},
+	}
+	var err error
+	t.Table, err = kafka.NewTable(c, "fanout-subscriptions", string(schemas.Subscriptions), t.apply)
+	if err != nil {
+		return nil, fmt.Errorf("making the subscription table: %w", err)
+	}
+	return t, nil
+}
+
+// apply takes a subscription's new state. One that cannot be decoded leaves the
+// former state standing and does not stop the table; deliver reports it.
+func (t *table) apply(r *kgo.Record) {
+	id := schemas.SubscriptionID(r.Key)
+	var next *schemas.Subscription
+	if r.Value != nil {
+		s, err := schemas.Decode[schemas.Subscription](r.Value)
+		if err != nil {
+			t.log.ErrorContext(context.Background(), "a subscription record could not be decoded",
+				slog.String("subscription", string(id)), slog.Int64("offset", r.Offset), slog.Any("error", err))
+			return
+		}
+		next = &s
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.byID[id]; old != nil {
+		t.drop(old)
+	}
+	if next != nil {
+		t.put(id, next)
+	}
+}
+
+func (t *table) put(id schemas.SubscriptionID, s *schemas.Subscription) {
+	t.byID[id] = s
+	if s.Platform {
+		t.platform = append(t.platform, s)
+		return
+	}
+	t.byAgent[s.AgentID] = append(t.byAgent[s.AgentID], s)
+}
+
+func (t *table) drop(s *schemas.Subscription) {
+	is := func(o *schemas.Subscription) bool { return o == s }
+	delete(t.byID, s.ID)
+	t.platform = slices.DeleteFunc(t.platform, is)
+	if rest := slices.DeleteFunc(t.byAgent[s.AgentID], is); len(rest) > 0 {
+		t.byAgent[s.AgentID] = rest
+	} else {
+		delete(t.byAgent, s.AgentID)
+	}
+}
+
+// matching are the subscriptions of an event, in a stable order.
+func (t *table) matching(agent schemas.AgentID, e schemas.EventType) []*schemas.Subscription {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var out []*schemas.Subscription
+	for _, group := range [][]*schemas.Subscription{t.byAgent[agent], t.platform} {
+		for _, s := range group {
+			if s.Matches(agent, e) {
+				out = append(out, s)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b *schemas.Subscription) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return out
+}
