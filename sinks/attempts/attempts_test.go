@@ -1,0 +1,190 @@
+package attempts_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/testenv"
+	"github.com/krib-ai/krib/schemas"
+	"github.com/krib-ai/krib/sinks/attempts"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+type ground struct {
+	*testenv.Cluster
+	sink, api *store.DB
+	sub       schemas.SubscriptionID
+}
+
+var scope = store.Scope{Agent: "agent_1"}
+
+func newGround(t *testing.T) *ground {
+	t.Helper()
+	g := &ground{Cluster: testenv.Topics(t, nil), sub: schemas.NewSubscriptionID()}
+	url := testenv.Database(t)
+	for _, o := range []struct {
+		role store.Role
+		db   **store.DB
+	}{{store.RoleSink, &g.sink}, {store.RoleAPI, &g.api}} {
+		db, err := store.Open(t.Context(), url, o.role, 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(db.Close)
+		*o.db = db
+	}
+	enabled := schemas.Stamp(time.Now().Add(-time.Hour))
+	s := store.Subscription{MaxFailedAttempts: 3, BodyHash: []byte("x")}
+	s.ID, s.Version, s.AgentID, s.URL, s.Events = g.sub, 1, "agent_1", "https://example.com/", []schemas.EventType{schemas.BookingCreated}
+	s.Active, s.EnabledAt, s.CreatedAt, s.UpdatedAt, s.SealedAPIKey, s.Secrets = true, enabled, enabled, enabled, []byte("k"), []schemas.SealedSecret{}
+	err := g.api.Update(t.Context(), scope, func(ctx context.Context, tx *store.Tx) error { return tx.InsertSubscription(ctx, &s) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func (g *ground) start(t *testing.T) (stop func()) {
+	t.Helper()
+	s, err := attempts.New(attempts.Options{Kafka: g.Config, DB: g.sink, Logger: g.Config.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testenv.Run(t, s.Run)
+}
+
+// attempt number n of delivery d, begun n seconds after the minute before now.
+func (g *ground) attempt(d string, n int, o schemas.Outcome) schemas.Attempt {
+	at := schemas.Stamp(time.Now().Add(time.Duration(n)*time.Second - time.Minute))
+	return schemas.Attempt{
+		DeliveryID: schemas.DeliveryID(d), EventID: "evt_1", EventType: schemas.BookingCreated, SubscriptionID: g.sub, AgentID: "agent_1", BookingID: "bkg_1",
+		Number: n, Trigger: schemas.TriggerEvent, StartedAt: at, Outcome: o, Final: o != schemas.Retry, DeliveryCreatedAt: at,
+	}
+}
+
+func (g *ground) log(t *testing.T, as ...schemas.Attempt) {
+	t.Helper()
+	for i := range as {
+		g.Produce(t, string(schemas.Attempts), string(g.sub), as[i].Meta(), as[i])
+	}
+}
+
+func (g *ground) rows(t *testing.T, d string) (as []schemas.Attempt) {
+	t.Helper()
+	err := g.api.Read(t.Context(), scope, func(ctx context.Context, tx *store.Tx) (err error) {
+		as, err = tx.Attempts(ctx, []schemas.DeliveryID{schemas.DeliveryID(d)})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return as
+}
+
+func (g *ground) subscription(t *testing.T) (s store.Subscription) {
+	t.Helper()
+	err := g.api.Read(t.Context(), scope, func(ctx context.Context, tx *store.Tx) (err error) {
+		s, err = tx.Subscription(ctx, g.sub)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestARepeatedAttemptIsOneRowAndCountsOnce(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	dead := g.attempt("dlv_1", 1, schemas.Dead)
+	g.log(t, dead, dead)
+	stop := g.start(t)
+	testenv.Eventually(t, "the row is there", func() bool { return len(g.rows(t, "dlv_1")) == 1 })
+	g.log(t, dead, g.attempt("dlv_2", 2, schemas.Dead))
+	testenv.Eventually(t, "the second row is there", func() bool { return len(g.rows(t, "dlv_2")) == 1 })
+	stop()
+	if got := g.subscription(t).FailedAttempts; got != 2 {
+		t.Errorf("failed_attempts is %d, want 2", got)
+	}
+}
+
+func TestASuccessResetsTheCount(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.start(t)
+	won := g.attempt("dlv_2", 2, schemas.Delivered)
+	g.log(t, g.attempt("dlv_1", 1, schemas.Dead), won, g.attempt("dlv_3", 3, schemas.Dead))
+	testenv.Eventually(t, "the last row is there", func() bool { return len(g.rows(t, "dlv_3")) == 1 })
+	s := g.subscription(t)
+	if s.FailedAttempts != 1 || s.LastSuccessfulCall == nil || !s.LastSuccessfulCall.Equal(won.StartedAt) {
+		t.Errorf("failed %d, last success %v, want 1, %v", s.FailedAttempts, s.LastSuccessfulCall, won.StartedAt)
+	}
+}
+
+func TestASubscriptionThatRanOutTooOftenIsDisabledAndSaidSoOnItsTopic(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.start(t)
+	for i := range 3 {
+		g.log(t, g.attempt(fmt.Sprintf("dlv_%d", i), i+1, schemas.Dead))
+	}
+	testenv.Eventually(t, "it is disabled", func() bool { return !g.subscription(t).Active })
+	s := g.subscription(t)
+	if s.DisabledReason != schemas.DisabledByFailures || s.Version != 2 {
+		t.Errorf("reason %q, version %d", s.DisabledReason, s.Version)
+	}
+}
+
+func TestAReceiverThatIsGoneDisablesAtOnce(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.start(t)
+	g.log(t, g.attempt("dlv_1", 1, schemas.Gone))
+	testenv.Eventually(t, "it is disabled", func() bool { return g.subscription(t).DisabledReason == schemas.DisabledByGone })
+}
+
+func TestTestsAndWithheldDeliveriesDoNotCount(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.start(t)
+	for i := range 5 {
+		a := g.attempt(fmt.Sprintf("dlv_test_%d", i), i+1, schemas.Dead)
+		a.Trigger = schemas.TriggerTest
+		g.log(t, a, g.attempt(fmt.Sprintf("dlv_held_%d", i), i+1, schemas.Withheld))
+	}
+	testenv.Eventually(t, "the last row is there", func() bool { return len(g.rows(t, "dlv_held_4")) == 1 })
+	if s := g.subscription(t); s.FailedAttempts != 0 || !s.Active {
+		t.Errorf("failed_attempts %d, active %v", s.FailedAttempts, s.Active)
+	}
+}
+
+func TestAnAnswerThatPostgresWouldRefuseIsStored(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.start(t)
+	a := g.attempt("dlv_1", 1, schemas.Delivered)
+	a.ResponseBody, a.Error = "a\x00b", "c\x00"
+	g.log(t, a)
+	testenv.Eventually(t, "the row is there", func() bool { return len(g.rows(t, "dlv_1")) == 1 })
+	if got := g.rows(t, "dlv_1")[0].ResponseBody; got != "a\uFFFDb" {
+		t.Errorf("stored %q", got)
+	}
+}
+
+func TestARecordThatCannotBeDecodedIsSetAsideAndTheRestFlows(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	for _, bad := range []string{"{", "null", "{}"} {
+		g.ProduceRecord(t, &kgo.Record{Topic: string(schemas.Attempts), Key: []byte(g.sub), Value: []byte(bad)})
+	}
+	g.log(t, g.attempt("dlv_1", 1, schemas.Delivered))
+	g.start(t)
+	testenv.Eventually(t, "the row is there", func() bool { return len(g.rows(t, "dlv_1")) == 1 })
+	g.Read(t, string(schemas.PoisonRecords), 3)
+}

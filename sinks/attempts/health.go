@@ -1,0 +1,117 @@
+package attempts
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/producers"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// clean makes a text that Postgres takes, whoever wrote the record: valid UTF-8
+// without U+0000.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// fold adds a batch's new attempts to the health of their subscriptions, in the
+// order of ids so that two sinks cannot deadlock, and disables what has failed
+// enough. Attempts from before a subscription was last enabled do not count.
+func (s *Sink) fold(ctx context.Context, tx *store.Tx, as []schemas.Attempt, fresh map[store.AttemptKey]bool) (disabled int, err error) {
+	by := map[schemas.SubscriptionID][]*schemas.Attempt{}
+	for i := range as {
+		if a := &as[i]; a.CountsForHealth() && fresh[keyOf(a)] {
+			by[a.SubscriptionID] = append(by[a.SubscriptionID], a)
+		}
+	}
+	if len(by) == 0 {
+		return 0, nil
+	}
+	ids := make([]schemas.SubscriptionID, 0, len(by))
+	for id := range by {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	since, err := tx.EnabledSince(ctx, ids)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		enabled, there := since[id]
+		if !there {
+			continue
+		}
+		off, err := s.foldOne(ctx, tx, id, enabled, by[id])
+		if err != nil {
+			return 0, err
+		}
+		if off {
+			disabled++
+		}
+	}
+	return disabled, nil
+}
+
+func (s *Sink) foldOne(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, enabled time.Time, as []*schemas.Attempt) (bool, error) {
+	f, gone := summarise(id, enabled, as)
+	h, there, err := tx.FoldHealth(ctx, f)
+	if err != nil || !there || !h.Active {
+		return false, err
+	}
+	why := verdict(h, gone, time.Now(), s.o.DisableAfter)
+	if why == "" {
+		return false, nil
+	}
+	off, err := producers.Disable(ctx, tx, id, why, h.EnabledAt)
+	if off {
+		s.o.Logger.WarnContext(ctx, "a subscription is disabled", slog.String("subscription", string(id)), slog.String("reason", string(why)))
+	}
+	return off, err
+}
+
+// summarise is pure. Attempts count from the newest success on, in the order in
+// which they began.
+func summarise(id schemas.SubscriptionID, enabled time.Time, as []*schemas.Attempt) (f store.HealthFold, gone bool) {
+	f.ID = id
+	as = slices.DeleteFunc(slices.Clone(as), func(a *schemas.Attempt) bool { return a.StartedAt.Before(enabled) })
+	slices.SortStableFunc(as, func(a, b *schemas.Attempt) int { return a.StartedAt.Compare(b.StartedAt) })
+	for _, a := range as {
+		switch a.Outcome {
+		case schemas.Delivered:
+			f = store.HealthFold{ID: id, LastSuccess: &a.StartedAt}
+			gone = false
+			continue
+		case schemas.Gone:
+			gone = true
+		case schemas.Dead, schemas.Retry, schemas.Withheld:
+		}
+		f.Failures++
+		if f.FirstFailure == nil {
+			f.FirstFailure = &a.StartedAt
+		}
+		if a.Final {
+			f.Exhausted++
+		}
+	}
+	return f, gone
+}
+
+// verdict says why a subscription must be disabled, or the empty reason: the
+// receiver wants no more; too many deliveries in a row ran out of the ladder; or
+// it has failed for too long, and often enough not to be a quiet endpoint with one
+// bad moment.
+func verdict(h store.Health, gone bool, now time.Time, after time.Duration) schemas.DisabledReason {
+	switch {
+	case gone:
+		return schemas.DisabledByGone
+	case h.FailedAttempts >= h.MaxFailedAttempts:
+		return schemas.DisabledByFailures
+	case h.FirstFailureAt != nil && now.Sub(*h.FirstFailureAt) >= after && h.FailuresSinceSuccess >= h.MaxFailedAttempts:
+		return schemas.DisabledByTime
+	}
+	return ""
+}
