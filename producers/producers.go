@@ -87,7 +87,7 @@ func once[T any](ctx context.Context, p *Producer, s store.Scope, o *Once, run f
 		var zero T
 		return zero, err
 	}
-	return v.(T), nil //nolint:errcheck,forcetypeassert // the flight's function returns T
+	return v.(T), nil // what the flight's function returns
 }
 
 func claimed[T any](ctx context.Context, p *Producer, tx *store.Tx, k store.IdempotencyKey, run func(context.Context, *store.Tx) (T, error)) (T, error) {

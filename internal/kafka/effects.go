@@ -76,15 +76,15 @@ func (e *Effects) Poison(it *Item, cause error) {
 	if _, ok := it.Begin(); !ok {
 		return
 	}
-	e.logger.Error("a record went to krib.poison", "reader", e.reader, "topic", it.Record.Topic,
-		"partition", it.Record.Partition, "offset", it.Record.Offset, "error", cause)
+	e.logger.Error("a record went to krib.poison", slog.String("reader", e.reader), slog.String("topic", it.Record.Topic),
+		slog.Int("partition", int(it.Record.Partition)), slog.Int64("offset", it.Record.Offset), slog.Any("error", cause))
 	e.Put(e.poisoned(Effect{Item: it}, cause))
 }
 
 func (e *Effects) poisoned(x Effect, cause error) Effect {
 	r, err := PoisonOf(e.reader, x.Item.Record, cause)
 	if err != nil {
-		e.logger.Error("a poison record cannot be encoded", "reader", e.reader, "error", err)
+		e.logger.Error("a poison record cannot be encoded", slog.String("reader", e.reader), slog.Any("error", err))
 		x.Records = nil // it is lost to people, but must not stop the partition
 		return x
 	}
@@ -171,7 +171,7 @@ func (e *Effects) settle(x Effect, refused []*kgo.Record, err error) {
 		return
 	}
 	e.failed()
-	e.logger.Error("a write was refused", "reader", e.reader, "topic", refused[0].Topic, "tries", x.tries, "error", err)
+	e.logger.Error("a write was refused", slog.String("reader", e.reader), slog.String("topic", refused[0].Topic), slog.Int("tries", x.tries), slog.Any("error", err))
 	x.Records = refused
 	if forGood(err) {
 		e.Put(e.poisoned(x, err))

@@ -65,7 +65,7 @@ func (c Config) Options(name string) []kgo.Opt {
 		// The default rewinds by a minute when there is no commit, and so would skip
 		// what was written before a group first ran.
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.WithLogger(quiet{kslog.New(c.Logger.With("client", name))}),
+		kgo.WithLogger(quiet{kslog.New(c.Logger.With(slog.String("client", name)))}),
 	}
 	if c.Registry != nil {
 		reg := prometheus.WrapRegistererWith(prometheus.Labels{"client": name}, c.Registry)

@@ -67,6 +67,10 @@ func NewParallel(c Config, o ParallelOptions) (*Parallel, error) {
 	p := &Parallel{opts: o, parts: map[topicPartition]*Partition{}}
 	opts := append(c.Options(o.Group), c.GroupOptions(o.Group)...)
 	opts = append(opts,
+		// A partition that is resumed is asked for by the next fetch, and the one under
+		// way waits this long at the broker for the other partitions' records. With the
+		// default of 5 s, every pause would be one of up to 5 s.
+		kgo.FetchMaxWait(200*time.Millisecond),
 		kgo.OnPartitionsAssigned(p.assigned),
 		kgo.OnPartitionsRevoked(p.revoked),
 		kgo.OnPartitionsLost(p.lost),
@@ -129,7 +133,7 @@ func (p *Parallel) assigned(_ context.Context, cl *kgo.Client, as map[string][]i
 	defer p.mu.Unlock()
 	for topic, parts := range as {
 		for _, n := range parts {
-			ctx, cancel := context.WithCancel(context.Background()) //nolint:gosec // cancelled in leave
+			ctx, cancel := context.WithCancel(context.Background())
 			p.parts[topicPartition{topic, n}] = &Partition{
 				Topic: topic, Number: n, cl: cl, ctx: ctx, cancel: cancel,
 				maxRecords: p.opts.MaxRecords, maxBytes: p.opts.MaxBytes,

@@ -48,7 +48,7 @@ func consume(t *testing.T, conf Config, o ParallelOptions) (p *Parallel, stop fu
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
@@ -249,7 +249,7 @@ func TestEffectsMarkAnItemAfterItsRecordsAreWritten(t *testing.T) {
 	items := make(chan *Item, 3)
 	p, stop := consume(t, conf, ParallelOptions{Group: "g", Topics: []string{"things"}, Handle: func(it *Item) { items <- it }})
 	e := NewEffects("g", p.Client(), conf.Logger, nil)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go e.Run(ctx)
 	settled := make(chan bool, 2)

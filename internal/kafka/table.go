@@ -50,8 +50,7 @@ func (t *Table) Run(ctx context.Context) error {
 			return nil
 		}
 		for _, fe := range fetches.Errors() {
-			var lost *kgo.ErrDataLoss
-			if errors.As(fe.Err, &lost) {
+			if _, ok := errors.AsType[*kgo.ErrDataLoss](fe.Err); ok {
 				return fmt.Errorf("reading the table %s: %w", t.topic, fe.Err)
 			}
 		}

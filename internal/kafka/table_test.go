@@ -24,7 +24,7 @@ func follow(t *testing.T, conf Config, topic string) (*Table, func() map[string]
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- table.Run(ctx) }()
 	t.Cleanup(func() {

@@ -34,7 +34,7 @@ func CreateTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) e
 	for _, t := range topics {
 		conf := make(map[string]*string, len(t.Config))
 		for k, v := range t.Config {
-			conf[k] = kadm.StringPtr(v)
+			conf[k] = new(v)
 		}
 		_, err := adm.CreateTopic(ctx, t.Partitions, -1, conf, t.Name)
 		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
@@ -89,7 +89,7 @@ func Diff(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) ([]Drift,
 			out = append(out, Drift{want.Name, "topic", "present", "missing"})
 			continue
 		}
-		if n := int32(len(got.Partitions)); n != want.Partitions { //nolint:gosec // a partition count
+		if n := int32(len(got.Partitions)); n != want.Partitions {
 			out = append(out, Drift{want.Name, "partitions", fmt.Sprint(want.Partitions), fmt.Sprint(n)})
 		}
 		d, err := diffConfig(ctx, adm, want)
@@ -132,5 +132,5 @@ func FeedOf(ctx context.Context, cl *kgo.Client) (schemas.Feed, error) {
 		return schemas.Feed{}, fmt.Errorf("describing %s: %w", name, err)
 	}
 	t := ts[name]
-	return schemas.Feed{TopicID: hex.EncodeToString(t.ID[:]), Partitions: int32(len(t.Partitions))}, nil //nolint:gosec // a partition count
+	return schemas.Feed{TopicID: hex.EncodeToString(t.ID[:]), Partitions: int32(len(t.Partitions))}, nil
 }

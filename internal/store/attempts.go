@@ -63,7 +63,7 @@ type attemptColumns struct {
 func (c *attemptColumns) add(a *schemas.Attempt) {
 	c.delivery = append(c.delivery, string(a.DeliveryID))
 	c.run = append(c.run, a.Run)
-	c.number = append(c.number, int32(a.Number)) //nolint:gosec // bounded by the ladder
+	c.number = append(c.number, int32(a.Number))
 	c.event = append(c.event, string(a.EventID))
 	c.eventType = append(c.eventType, string(a.EventType))
 	c.subscription = append(c.subscription, string(a.SubscriptionID))
@@ -74,7 +74,7 @@ func (c *attemptColumns) add(a *schemas.Attempt) {
 	c.duration = append(c.duration, a.DurationMS)
 	c.outcome = append(c.outcome, string(a.Outcome))
 	c.final = append(c.final, a.Final)
-	c.status = append(c.status, int32(a.Status)) //nolint:gosec // an HTTP status
+	c.status = append(c.status, int32(a.Status))
 	c.class = append(c.class, string(a.ErrorClass))
 	c.err = append(c.err, a.Error)
 	c.body = append(c.body, a.ResponseBody)

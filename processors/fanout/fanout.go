@@ -85,8 +85,12 @@ func (p *Processor) Run(ctx context.Context) error {
 	tableCtx, stopTable := context.WithCancel(context.WithoutCancel(ctx))
 	tableEnd := make(chan error, 1)
 	go func() { tableEnd <- p.table.Run(tableCtx) }()
-	defer func() { <-tableEnd }()
-	defer stopTable()
+	defer func() {
+		stopTable()
+		if err := <-tableEnd; err != nil {
+			p.o.Logger.ErrorContext(ctx, "the subscription table ended", slog.Any("error", err))
+		}
+	}()
 
 	var faults []time.Time
 	for ctx.Err() == nil {

@@ -19,8 +19,7 @@ import (
 // among the reasons: people can mend that, and until then the rows wait in their
 // order.
 func refused(err error) bool {
-	var aborted *abortedError
-	if !errors.As(err, &aborted) {
+	if _, ok := errors.AsType[*abortedError](err); !ok {
 		return false
 	}
 	for _, e := range []error{

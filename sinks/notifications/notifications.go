@@ -43,11 +43,11 @@ type Options struct {
 
 // A Sink is one member of the group.
 type Sink struct {
-	o    Options
-	cl   *kgo.Client
-	m    metrics
-	mu   sync.Mutex
-	own  map[int32]position // of the partitions that are this member's
+	o   Options
+	cl  *kgo.Client
+	m   metrics
+	mu  sync.Mutex
+	own map[int32]position // of the partitions that are this member's
 }
 
 // A position is what this writer believes of a partition. The two differ only

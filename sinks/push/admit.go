@@ -1,0 +1,106 @@
+package push
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+// admit takes a slot for a connection, or says why there is none.
+func (h *Hub) admit(host schemas.HostID, addr string) (*conn, *ending) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.draining:
+		return nil, &ending{codeDrain, "this server is going down; another one takes over"}
+	case len(h.conns) >= h.opts.MaxConnections:
+		return nil, &ending{codeOverloaded, "this server has as many streams as it may have"}
+	case h.hosts[host] >= h.opts.MaxPerHost:
+		return nil, &ending{codeOverloaded, "this host has as many streams as it may have"}
+	case h.addrs[addr] >= h.opts.MaxPerAddress:
+		return nil, &ending{codeOverloaded, "this address has as many streams as it may have"}
+	}
+	c := &conn{host: host, addr: addr, bound: h.opts.QueueBytes, total: &h.queued, wake: make(chan struct{}, 1)}
+	h.conns[c] = struct{}{}
+	h.hosts[host]++
+	h.addrs[addr]++
+	return c, nil
+}
+
+// release gives the slot back.
+func (h *Hub) release(c *conn) {
+	c.drop()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.conns, c)
+	decrement(h.hosts, c.host)
+	decrement(h.addrs, c.addr)
+	if h.draining && len(h.conns) == 0 {
+		close(h.empty) // once: nobody is admitted while draining
+	}
+}
+
+// decrement deletes at zero, so that the map does not remember every host that
+// ever came.
+func decrement[K comparable](m map[K]int, k K) {
+	if m[k]--; m[k] <= 0 {
+		delete(m, k)
+	}
+}
+
+// addressOf is what a client is counted by. An IPv6 customer has 2^64 addresses,
+// so the network counts.
+func addressOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	if a = a.Unmap().WithZone(""); a.Is4() {
+		return a.String()
+	}
+	return netip.PrefixFrom(a, 64).Masked().String()
+}
+
+// drain lets the connections go one by one over the window, so that they do not
+// all knock at the next replica in the same instant, and waits a little for the
+// last of them.
+func (h *Hub) drain() {
+	h.mu.Lock()
+	h.draining = true
+	conns := make([]*conn, 0, len(h.conns))
+	for c := range h.conns {
+		conns = append(conns, c)
+	}
+	if len(conns) == 0 {
+		close(h.empty)
+	}
+	h.mu.Unlock()
+
+	start := time.Now()
+	for i, c := range conns {
+		due := start.Add(h.opts.Drain * time.Duration(i) / time.Duration(len(conns)))
+		if wait := time.Until(due); wait > time.Millisecond { // a timer for each of thousands costs more than it spreads
+			t := time.NewTimer(wait)
+			select {
+			case <-t.C:
+			case <-h.empty:
+			}
+			t.Stop()
+		}
+		c.finish(ending{codeDrain, "this server is going down; another one takes over"})
+	}
+	// Whoever is in the middle of a write that nobody reads ends with the server.
+	t := time.NewTimer(2 * lastTimeout)
+	defer t.Stop()
+	select {
+	case <-h.empty:
+	case <-t.C:
+	}
+}

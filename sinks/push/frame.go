@@ -1,0 +1,145 @@
+package push
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/segmentio/encoding/json"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+// A place is what all cursors of a partition have in common.
+type place struct {
+	epoch     string
+	partition int32
+}
+
+func (p place) at(next int64) schemas.Cursor {
+	return schemas.Cursor{Epoch: p.epoch, Partition: p.partition, Next: next}
+}
+
+// A frame is one event as it goes over the wire, and the position that a client
+// has reached when it has read all of it. Its bytes are shared by every connection
+// that it is written to, so nothing changes them.
+type frame struct {
+	bytes []byte
+	next  int64
+}
+
+// An entry is the frame of a record, and who it is for.
+type entry struct {
+	frame
+	host schemas.HostID // empty: every host of the partition
+	at   time.Time      // the record's, to tell how far the sink is behind
+}
+
+func (e *entry) offset() int64 { return e.next - 1 }
+
+// size counts what the entry itself takes, so that a million tiny frames are not
+// taken for nothing.
+func (e *entry) size() int64 { return int64(len(e.bytes)) + 96 }
+
+func (e *entry) isFor(h schemas.HostID) bool { return e.host == "" || e.host == h }
+
+// errLines is a bug or an attack: a line end inside a field would let data name
+// events and positions of its own.
+var errLines = errors.New("a field of a frame holds a line end")
+
+const lineEnds = "\r\n\x00" // and NUL, which voids an id
+
+// appendFrame writes the three fields and the blank line that dispatches them. A
+// retry of 0 is none.
+func appendFrame(b []byte, retry time.Duration, id, event string, data []byte) ([]byte, error) {
+	if bytes.ContainsAny(data, lineEnds) || strings.ContainsAny(id, lineEnds) || strings.ContainsAny(event, lineEnds) {
+		return nil, errLines
+	}
+	if retry > 0 {
+		b = append(b, "retry: "...)
+		b = strconv.AppendInt(b, retry.Milliseconds(), 10)
+		b = append(b, '\n')
+	}
+	if id != "" { // an empty id would make the client forget its position
+		b = append(b, "id: "...)
+		b = append(b, id...)
+		b = append(b, '\n')
+	}
+	b = append(b, "event: "...)
+	b = append(b, event...)
+	b = append(b, "\ndata: "...)
+	b = append(b, data...)
+	return append(b, "\n\n"...), nil
+}
+
+// encode turns a record's value into its entry.
+func encode(p place, offset int64, value []byte) (*entry, error) {
+	rec, err := schemas.Decode[schemas.FeedRecord](value)
+	if err != nil {
+		return nil, err
+	}
+	data, err := payload(&rec)
+	if err != nil {
+		return nil, err
+	}
+	b, err := appendFrame(nil, 0, p.at(offset+1).String(), string(rec.Kind), data)
+	if err != nil {
+		return nil, err
+	}
+	return &entry{frame: frame{b, offset + 1}, host: rec.HostID, at: rec.At}, nil
+}
+
+// pushed is the contract's shape; type is repeated in it for clients that ignore
+// the names of events.
+type pushed struct {
+	Type      schemas.FeedKind `json:"type"`
+	Data      any              `json:"data"`
+	Timestamp time.Time        `json:"timestamp"`
+}
+
+func payload(rec *schemas.FeedRecord) ([]byte, error) {
+	out := pushed{Type: rec.Kind, Timestamp: schemas.Stamp(rec.At)}
+	switch {
+	case rec.Kind == schemas.FeedAnnouncement && rec.HostID == "":
+		return announcement(rec.Announcement, out.Timestamp)
+	case rec.HostID == "":
+		return nil, fmt.Errorf("a record of kind %q names no host", rec.Kind)
+	case rec.Kind == schemas.FeedNotification && rec.Notification != nil:
+		out.Data = rec.Notification
+	case rec.Kind == schemas.FeedUpdate && rec.Update != nil:
+		out.Data = rec.Update
+	case rec.Kind == schemas.FeedBooking && rec.Booking != nil:
+		out.Data = rec.Booking
+	default:
+		return nil, fmt.Errorf("a record of kind %q is not of a kind that is known, or lacks what it is about", rec.Kind)
+	}
+	return schemas.Encode(out)
+}
+
+// announcement lays type and timestamp over the caller's fields. They win: an
+// announcement must not pass for a notification.
+func announcement(raw []byte, at time.Time) ([]byte, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
+		return nil, fmt.Errorf("an announcement is no JSON object: %w", err)
+	}
+	stamp, err := schemas.Encode(at)
+	if err != nil {
+		return nil, err
+	}
+	fields["type"], fields["timestamp"] = json.RawMessage(`"`+schemas.FeedAnnouncement+`"`), stamp
+	b, err := json.Append(nil, fields, json.SortMapKeys)
+	if err != nil {
+		return nil, fmt.Errorf("encoding an announcement: %w", err)
+	}
+	// The caller's own values are laid in as they came, line ends between members
+	// and all.
+	var line bytes.Buffer
+	if err := json.Compact(&line, b); err != nil {
+		return nil, fmt.Errorf("compacting an announcement: %w", err)
+	}
+	return line.Bytes(), nil
+}

@@ -1,0 +1,204 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+// startPatience is how long an early client waits for the first positions.
+const startPatience = 10 * time.Second
+
+// Serve answers with the host's stream until the client leaves, the hub drains,
+// or until is near; the zero time is no limit. The caller has authenticated the
+// host. The status is always 200: any other ends a browser's EventSource for ever.
+func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time) {
+	p := h.parts[h.opts.Feed.Partition(host)]
+	s := &stream{w: w, rc: http.NewResponseController(w), sent: func(n int) { h.metrics.frames.Add(float64(n)) }}
+	asked := askedFor(r, p.place)
+	if asked.given {
+		s.safe = asked.cursor.String()
+	}
+	if err := s.open(); err != nil || r.Method == http.MethodHead {
+		if errors.Is(err, errors.ErrUnsupported) {
+			h.log.ErrorContext(r.Context(), "a middleware hides Flush from the stream", slog.Any("error", err))
+		}
+		return
+	}
+	c, refused := h.admit(host, addressOf(r))
+	if refused != nil {
+		s.last(*refused, longPatience())
+		h.metrics.end(refused.code)
+		return
+	}
+	defer h.release(c)
+	if !h.awaitStart(r.Context(), c) {
+		e := ending{codeOverloaded, "the stream is starting"}
+		if end := c.ended(); end != nil {
+			e = *end
+		}
+		s.last(e, patience())
+		h.metrics.end(e.code)
+		return
+	}
+	h.metrics.end(h.attend(r.Context(), s, c, p, asked, until))
+}
+
+// awaitStart waits until the first positions are known.
+func (h *Hub) awaitStart(ctx context.Context, c *conn) bool {
+	t := time.NewTimer(startPatience)
+	defer t.Stop()
+	select {
+	case <-h.started:
+		return true
+	case <-ctx.Done():
+	case <-t.C:
+	case <-c.wake: // nothing is queued before join, so this is an ending
+	}
+	return false
+}
+
+// attend joins the partition, says what the client gets, sends it, and stays.
+func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, asked request, until time.Time) code {
+	h.checkFuture(ctx, p, &asked)
+	next := int64(-1)
+	if asked.given && asked.reason == "" {
+		next = asked.cursor.Next
+	}
+	snap := p.join(c, next)
+	defer p.leave(c)
+
+	retry := patience()
+	past, err := h.past(ctx, s, c, p, &asked, snap)
+	switch {
+	case ctx.Err() != nil:
+		return codeGone
+	case err != nil:
+		// No resync: nothing says that the history is lost. It may be read later, or
+		// by another replica.
+		e := ending{codeOverloaded, "what follows the cursor cannot be read now"}
+		if end := c.ended(); end != nil {
+			e = *end
+		}
+		s.last(e, retry)
+		return e.code
+	}
+	first := []frame{hello(c.host, p.place, asked, snap.head, len(past), retry)}
+	if asked.reason != "" {
+		first = append(first, resync(p.at(snap.head), asked.reason, time.Now()))
+	}
+	if err := s.write(p.place, first); err != nil {
+		return verdict(ctx, err)
+	}
+	if err := s.replay(p.place, c, past); err != nil {
+		return verdict(ctx, err)
+	}
+	return h.stay(ctx, s, c, p, until, retry)
+}
+
+// checkFuture looks at a cursor that is ahead of this replica. It came with a
+// state that the sink has just committed, or with a frame of another replica, and
+// the sink's own word, asked for now, covers it. One beyond that word was made up.
+func (h *Hub) checkFuture(ctx context.Context, p *partition, asked *request) {
+	if !asked.given || asked.reason != "" || asked.cursor.Next <= p.known() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := h.readSink(ctx); err != nil {
+		return // nobody can say; it waits for its position, which loses nothing
+	}
+	if asked.cursor.Next > p.known() {
+		asked.reason = resyncInvalid
+	}
+}
+
+// hello is the connected frame. During a resume its id is the cursor asked for.
+// With the head there: a client that loses its connection in the middle of the
+// replay would resume behind the rest of it.
+func hello(host schemas.HostID, p place, asked request, head int64, missed int, retry time.Duration) frame {
+	id := p.at(head)
+	if asked.given {
+		id = asked.cursor
+	}
+	data := connectedData{
+		Type: "connected", HostID: host, Timestamp: schemas.Stamp(time.Now()),
+		Cursor: id.String(), Recovered: asked.given && asked.reason == "", Missed: missed, Head: p.at(head).String(),
+	}
+	return frame{control(retry, id.String(), "connected", data), id.Next}
+}
+
+// replay writes history at the client's pace, a piece at a time. It stops early
+// where the connection has to end; what was not written, the client asks for again.
+func (s *stream) replay(p place, c *conn, past []*entry) error {
+	var (
+		piece []frame
+		bytes int
+	)
+	for i, e := range past {
+		piece, bytes = append(piece, e.frame), bytes+len(e.bytes)
+		if bytes < chunk && i < len(past)-1 {
+			continue
+		}
+		if c.ended() != nil {
+			return nil
+		}
+		if err := s.write(p, piece); err != nil {
+			return err
+		}
+		piece, bytes = piece[:0], 0
+	}
+	return nil
+}
+
+// stay writes what is queued, until the connection ends. The goroutine of the
+// request is the writer: an idle connection costs no other.
+func (h *Hub) stay(ctx context.Context, s *stream, c *conn, p *partition, until time.Time, retry time.Duration) code {
+	beat := time.NewTimer(between(h.opts.Heartbeat/2, h.opts.Heartbeat)) // so that those who came together do not beat together
+	defer beat.Stop()
+	expire, stop := expiry(until, time.Now())
+	defer stop()
+	if end := c.ended(); end != nil {
+		// It ended during the replay, so the queue begins behind a hole.
+		s.last(*end, retry)
+		return end.code
+	}
+	for {
+		fs, end := c.take()
+		if err := s.write(p.place, fs); err != nil {
+			return verdict(ctx, err)
+		}
+		c.wrote()
+		if end != nil {
+			s.last(*end, retry)
+			return end.code
+		}
+		select {
+		case <-ctx.Done():
+			return codeGone
+		case <-c.wake:
+		case <-beat.C:
+			beat.Reset(h.opts.Heartbeat)
+			p.beat(c, time.Now())
+		case <-expire:
+			c.finish(ending{codeExpired, "the credentials expire; come back with new ones"})
+		}
+	}
+}
+
+// expiry fires a little before the credentials end: up to 5 s, never more than a
+// tenth of what is left, and not at the same moment for everybody.
+func expiry(until, now time.Time) (<-chan time.Time, func()) {
+	if until.IsZero() {
+		return nil, func() {}
+	}
+	left := max(0, until.Sub(now))
+	lead := min(left/10, 5*time.Second)
+	t := time.NewTimer(left - time.Duration(float64(lead)*(0.5+rand.Float64()/2))) //nolint:gosec // spread, not secrecy
+	return t.C, func() { t.Stop() }
+}
