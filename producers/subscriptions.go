@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func (p *Producer) CreateSubscription(ctx context.Context, s store.Scope, o *Onc
 	if raw == nil {
 		raw, text = schemas.NewSigningSecret()
 	}
-	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (SubscriptionAnswer, error) {
+	create := func(ctx context.Context, tx *store.Tx) (SubscriptionAnswer, error) {
 		have, err := tx.SubscriptionByURL(ctx, s.Agent, link)
 		if err != nil {
 			return SubscriptionAnswer{}, err
@@ -63,13 +64,20 @@ func (p *Producer) CreateSubscription(ctx context.Context, s store.Scope, o *Onc
 		sub.ID, sub.AgentID, sub.CreatedAt, sub.EnabledAt, sub.Active = schemas.NewSubscriptionID(), s.Agent, now, now, true
 		p.fill(&sub, s, link, &in, raw, now)
 		if err := tx.InsertSubscription(ctx, &sub); err != nil {
-			if errors.Is(err, store.ErrURLTaken) { // by a transaction that ran at the same time
-				err = urlTaken()
-			}
 			return SubscriptionAnswer{}, err
 		}
 		return SubscriptionAnswer{Subscription: sub, SigningSecret: text}, publish(ctx, tx, &sub)
-	})
+	}
+	a, err := once(ctx, p, s, o, create)
+	if errors.Is(err, store.ErrURLTaken) {
+		// By a transaction that ran at the same time. It may be the same request twice,
+		// so look once more: now its row is there to be compared.
+		a, err = once(ctx, p, s, o, create)
+	}
+	if errors.Is(err, store.ErrURLTaken) {
+		err = urlTaken()
+	}
+	return a, err
 }
 
 // UpdateSubscription replaces what the owner may choose. It neither enables nor
@@ -219,6 +227,8 @@ func (p *Producer) checkURL(s string) (string, error) {
 		return "", bad("scheme", "webhook_url must begin with https://; plain http is not allowed here")
 	case u.User != nil:
 		return "", bad("userinfo", "webhook_url must not hold a user or password")
+	case !validPort(u.Port()):
+		return "", bad("port", "webhook_url must name a port from 1 to 65535, or none")
 	case u.Fragment != "":
 		return "", bad("fragment", "webhook_url must not have a fragment")
 	}
@@ -230,4 +240,9 @@ func (p *Producer) checkURL(s string) (string, error) {
 		u.Path = "/" // as the original normalised it
 	}
 	return u.String(), nil
+}
+
+func validPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return s == "" || err == nil && n > 0
 }

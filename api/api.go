@@ -1,0 +1,67 @@
+// Package api is HTTP in. It reads requests, asks package producers to change
+// things and package store to show them, and is the only place that knows status
+// codes. All routes stand in routes.go, all errors leave through problem.go, and
+// every body comes in through decode.go.
+//
+// It never talks to Kafka and never imports a processor or a sink: the handler of
+// the event stream is handed in.
+package api
+
+import (
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/producers"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// Options of the API. DB, Producer, Auth and Logger are required.
+type Options struct {
+	DB       *store.DB // in RoleAPI
+	Producer *producers.Producer
+	Auth     *auth.Auth
+	// Feed is the life of host.notifications that cursors speak about.
+	Feed schemas.Feed
+	// Stream serves a host's events until the client leaves or its token ends. Nil
+	// answers 503.
+	Stream func(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time)
+	// WebhookTimeout is how long one attempt may take. The test endpoint waits this
+	// long and a second more for the first attempts. Default 30 seconds.
+	WebhookTimeout time.Duration
+	// CORSOrigins may call from a browser; none by default.
+	CORSOrigins []string
+	// Pages are served under /dashboard/; nil for none.
+	Pages fs.FS
+	// Ready tells why the process should get no requests. Nil is always ready.
+	Ready    func() error
+	Logger   *slog.Logger
+	Registry prometheus.Registerer // nil for no metrics
+	Version  string
+}
+
+// A server is what all endpoints share.
+type server struct {
+	o       Options
+	log     *slog.Logger
+	limits  limiter
+	metrics *metrics
+}
+
+// New makes the handler of everything that the API's listener serves. It starts
+// nothing.
+func New(o Options) http.Handler {
+	if o.WebhookTimeout == 0 {
+		o.WebhookTimeout = 30 * time.Second
+	}
+	if o.Ready == nil {
+		o.Ready = func() error { return nil }
+	}
+	s := &server{o: o, log: o.Logger, metrics: newMetrics(o.Registry)}
+	return s.router()
+}

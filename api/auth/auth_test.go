@@ -1,0 +1,152 @@
+package auth_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/testenv"
+	"github.com/krib-ai/krib/schemas"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func TestAKeyHasItsForm(t *testing.T) {
+	key, hash, prefix := auth.NewAPIKey("dev")
+	if !regexp.MustCompile(`^krib_dev_[0-9a-f]{32}$`).MatchString(key.Reveal()) || len(hash) != 32 || prefix != key.Reveal()[:len(prefix)] || len(prefix) > 20 {
+		t.Errorf("key %s, prefix %s, %d bytes of hash", key.Reveal(), prefix, len(hash))
+	}
+	if other, _, _ := auth.NewAPIKey("dev"); other == key {
+		t.Error("two keys are the same")
+	}
+}
+
+func TestAKeyIsBelievedForAMoment(t *testing.T) {
+	url := testenv.Database(t)
+	db, err := store.Open(t.Context(), url, store.RoleAPI, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key, hash, prefix := auth.NewAPIKey("test")
+	open := func(ttl time.Duration) *auth.Auth {
+		a, err := auth.New(t.Context(), auth.Options{DB: db, JWTSecret: make([]byte, 32), KeyCache: ttl})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	long, short := open(time.Hour), open(time.Nanosecond)
+	if _, err := long.Agent(t.Context(), "Bearer "+key.Reveal()); schemas.KindOf(err) != schemas.Unauthorized {
+		t.Fatalf("an unknown key: %v", err)
+	}
+	exec(`insert into agents (id, name) values ('agent_a', 'A')`)
+	exec(`insert into api_keys (id, agent_id, name, key_hash, key_prefix, scopes, platform, rate_limit_per_minute)
+		values ('key_a', 'agent_a', 'a', $1, $2, '{bookings:read}', true, 7)`, hash, prefix)
+	p, err := long.Agent(t.Context(), "bearer "+key.Reveal())
+	if err != nil || p.Agent != "agent_a" || p.KeyID != "key_a" || !p.Platform || p.RateLimitPerMinute != 7 || !p.May(auth.BookingsRead) || p.May(auth.BookingsWrite) {
+		t.Fatalf("got %+v, %v: a refusal must not be remembered", p, err)
+	}
+	if s := p.Scope(); s != (store.Scope{Agent: "agent_a", Platform: true}) {
+		t.Errorf("scope %+v", s)
+	}
+	if _, err := short.Agent(t.Context(), "Bearer "+key.Reveal()); err != nil {
+		t.Fatal(err)
+	}
+	exec(`update api_keys set revoked_at = now()`)
+	if _, err := long.Agent(t.Context(), "Bearer "+key.Reveal()); err != nil {
+		t.Errorf("not remembered: %v", err)
+	}
+	if _, err := short.Agent(t.Context(), "Bearer "+key.Reveal()); schemas.KindOf(err) != schemas.Unauthorized {
+		t.Errorf("a revoked key: %v", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := short.Agent(gone, "Bearer "+key.Reveal()); err == nil {
+		t.Error("a caller who left got an answer")
+	}
+}
+
+func TestAnIdentityProvidersKeysVerifyTokens(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc := base64.RawURLEncoding.EncodeToString
+	n, e := enc(private.N.Bytes()), enc(big.NewInt(int64(private.E)).Bytes())
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"k1","n":%q,"e":%q}]}`, n, e)
+	}))
+	defer provider.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	a, err := auth.New(ctx, auth.Options{JWKSURL: provider.URL, Issuer: "https://id.example", Audience: "krib"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(m jwt.SigningMethod, key any, issuer, audience string) string {
+		token := jwt.NewWithClaims(m, jwt.RegisteredClaims{
+			Subject: "host_a", Issuer: issuer, Audience: jwt.ClaimStrings{audience}, ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour)),
+		})
+		token.Header["kid"] = "k1"
+		s, err := token.SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "Bearer " + s
+	}
+	p, err := a.Host(sign(jwt.SigningMethodRS256, private, "https://id.example", "krib"))
+	if err != nil || p.Host != "host_a" || time.Until(p.Until) < 59*time.Minute || p.Scope() != (store.Scope{Host: "host_a"}) {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	for name, header := range map[string]string{
+		"another issuer":             sign(jwt.SigningMethodRS256, private, "https://evil.example", "krib"),
+		"another audience":           sign(jwt.SigningMethodRS256, private, "https://id.example", "other"),
+		"the public key as a secret": sign(jwt.SigningMethodHS256, private.N.Bytes(), "https://id.example", "krib"),
+		"an empty secret":            sign(jwt.SigningMethodHS256, []byte{}, "https://id.example", "krib"),
+	} {
+		if _, err := a.Host(header); schemas.KindOf(err) != schemas.Unauthorized {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestATokenThatWasSignedIsVerified(t *testing.T) {
+	secret := make([]byte, 32)
+	a, err := auth.New(t.Context(), auth.Options{JWTSecret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, ok := range map[schemas.HostID]bool{"host_a": true, "": false, "a\nb": false, "a\x00": false} {
+		token, err := auth.SignHostToken(secret, host, time.Hour, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := a.Host("Bearer " + token); (err == nil) != ok || ok && p.Host != host {
+			t.Errorf("%q: %+v, %v", host, p, err)
+		}
+	}
+}

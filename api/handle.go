@@ -1,0 +1,163 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/producers"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// patience bounds every request but the stream and the webhook test. It is above
+// the lock timeout of a command and below the write timeout of a server.
+const patience = 25 * time.Second
+
+// An endpoint serves one route for a caller who may have it.
+type endpoint func(r *http.Request, p auth.Principal) (answer, error)
+
+// An answer is the contract's envelope; its status is always 200.
+type answer struct {
+	data    any
+	message string
+	etag    string
+}
+
+type envelope struct {
+	Success bool    `json:"success"`
+	Data    any     `json:"data"`
+	Message *string `json:"message"`
+}
+
+func (s *server) serve(w http.ResponseWriter, r *http.Request, p auth.Principal, e endpoint) {
+	a, err := e(r, p)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	env := envelope{Success: true, Data: a.data}
+	if a.message != "" {
+		env.Message = &a.message
+	}
+	b, err := schemas.Encode(env)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if a.etag != "" {
+		w.Header().Set("ETag", a.etag)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b) // a client that left hears nothing
+}
+
+// open serves anybody.
+func (s *server) open(e endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, auth.Principal{}, e) }
+}
+
+// agent serves the holder of a key with the scope, within the key's rate limit.
+func (s *server) agent(scope string, e endpoint) http.HandlerFunc {
+	slow := s.agentSlow(scope, e)
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), patience)
+		defer cancel()
+		slow(w, r.WithContext(ctx))
+	}
+}
+
+// agentSlow is agent for an endpoint that bounds its own time.
+func (s *server) agentSlow(scope string, e endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p, err := s.o.Auth.Agent(r.Context(), r.Header.Get("Authorization"))
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		infoOf(r.Context()).principal = p
+		if err := s.limit(w, p); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		if !p.May(scope) {
+			s.fail(w, r, schemas.Errorf(schemas.Forbidden, "missing_scope", "this key does not have the scope %s", scope))
+			return
+		}
+		s.serve(w, r, p, e)
+	}
+}
+
+// host serves the host that the path names.
+func (s *server) host(e endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p, err := s.ownPath(r)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), patience)
+		defer cancel()
+		s.serve(w, r.WithContext(ctx), p, e)
+	}
+}
+
+// stream hands the connection of the path's host over.
+func (s *server) stream(w http.ResponseWriter, r *http.Request) {
+	p, err := s.ownPath(r)
+	if err == nil && s.o.Stream == nil {
+		err = schemas.Errorf(schemas.Unavailable, "no_stream", "this process serves no event stream")
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.o.Stream(w, r, p.Host, p.Until)
+}
+
+func (s *server) ownPath(r *http.Request) (auth.Principal, error) {
+	p, err := s.o.Auth.Host(r.Header.Get("Authorization"))
+	if err != nil {
+		return p, err
+	}
+	infoOf(r.Context()).principal = p
+	if host, err := pathID(r, "host_id"); err != nil || schemas.HostID(host) != p.Host {
+		return p, schemas.Errorf(schemas.Forbidden, "not_your_host", "the token is of another host than the path")
+	}
+	return p, nil
+}
+
+// pathID reads an id from the path. Ids are opaque text; one that no id can be is
+// not found, as any other that does not exist.
+func pathID(r *http.Request, name string) (string, error) {
+	id := chi.URLParam(r, name)
+	if r.URL.RawPath != "" { // then chi has matched the escaped path
+		if plain, err := url.PathUnescape(id); err == nil {
+			id = plain
+		}
+	}
+	if id == "" || len(id) > 255 || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) {
+		return "", schemas.Errorf(schemas.NotFound, "not_found", "there is nothing with this %s", name)
+	}
+	return id, nil
+}
+
+// idempotency reads the header that makes a repeated POST harmless; nil without.
+func idempotency(r *http.Request, body []byte) (*producers.Once, error) {
+	given, ok := r.Header["Idempotency-Key"]
+	if !ok {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	hidden := func(c rune) bool { return c <= ' ' || c > '~' }
+	if key := given[0]; len(given) > 1 || key == "" || len(key) > 255 || strings.ContainsFunc(key, hidden) {
+		return nil, schemas.Refuse(schemas.Malformed, "invalid_idempotency_key", "Idempotency-Key", "format",
+			"Idempotency-Key must be 1 to 255 visible ASCII characters")
+	}
+	return &producers.Once{Method: r.Method, Path: r.URL.EscapedPath(), Key: given[0], Body: body}, nil
+}

@@ -1,0 +1,132 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/schemas"
+)
+
+const requestIDHeader = "X-Request-Id"
+
+// info is what is known of a request while it is served; logs and errors read it.
+type info struct {
+	id        string
+	principal auth.Principal
+}
+
+type infoKey struct{}
+
+func infoOf(ctx context.Context) *info {
+	if i, ok := ctx.Value(infoKey{}).(*info); ok {
+		return i
+	}
+	return &info{}
+}
+
+// requestID echoes the caller's own id when it is short and plain, or makes one.
+func requestID(given string) string {
+	plain := func(c rune) bool {
+		return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.ContainsRune("-_.:", c)
+	}
+	if given != "" && len(given) <= 128 && !strings.ContainsFunc(given, func(c rune) bool { return !plain(c) }) {
+		return given
+	}
+	return rand.Text()
+}
+
+// noRouteName stands for every path that is no route, so that callers cannot make
+// metrics grow.
+const noRouteName = "none"
+
+// routeOf is the pattern of the request's route, never its path: paths hold ids.
+func routeOf(r *http.Request) string {
+	return cmp.Or(chi.RouteContext(r.Context()).RoutePattern(), noRouteName)
+}
+
+// observe gives the request its id, and writes a log line and the metrics when it
+// has ended.
+func (s *server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		i := &info{id: requestID(r.Header.Get(requestIDHeader))}
+		w.Header().Set(requestIDHeader, i.id)
+		ctx := context.WithValue(r.Context(), infoKey{}, i)
+		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		r = r.WithContext(ctx)
+		defer func() {
+			status := ww.Status()
+			if status == 0 {
+				status = http.StatusOK
+			}
+			s.metrics.served(r.Method, routeOf(r), status, time.Since(start))
+			s.logServed(r, i, status, ww.BytesWritten(), time.Since(start))
+		}()
+		next.ServeHTTP(ww, r)
+	})
+}
+
+func (s *server) logServed(r *http.Request, i *info, status, bytes int, took time.Duration) {
+	level, route := slog.LevelInfo, routeOf(r)
+	if strings.HasPrefix(route, "/health") { // probes come every second
+		level = slog.LevelDebug
+	}
+	ctx := r.Context()
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", i.id), slog.String("method", r.Method), slog.String("route", route),
+		slog.Int("status", status), slog.Int("bytes", bytes), slog.Int64("duration_ms", took.Milliseconds()),
+	}
+	if i.principal.KeyID != "" {
+		attrs = append(attrs, slog.String("agent_id", string(i.principal.Agent)), slog.String("key_id", string(i.principal.KeyID)))
+	}
+	if i.principal.Host != "" {
+		attrs = append(attrs, slog.String("host_id", string(i.principal.Host)))
+	}
+	s.log.LogAttrs(ctx, level, "request served", attrs...)
+}
+
+// recovered turns a panic into a 500, so that one request cannot end the process.
+func (s *server) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
+				panic(p)
+			}
+			i := infoOf(r.Context())
+			s.log.ErrorContext(r.Context(), "request panicked", slog.String("request_id", i.id), slog.String("route", routeOf(r)),
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 {
+				panic(http.ErrAbortHandler) // the answer has begun; cutting it off is the only honest end
+			}
+			writeProblem(w, http.StatusInternalServerError, classify(schemas.Errorf(schemas.Internal, "panic", "")), i.id)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// defaultHeaders are those of an answer for one caller. Pages and the stream set
+// their own over them.
+func defaultHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}

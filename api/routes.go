@@ -1,0 +1,84 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/cors"
+
+	"github.com/krib-ai/krib/api/auth"
+)
+
+// A route is one line of the table below. Its path is also its name in metrics
+// and logs.
+type route struct {
+	method, path string
+	handler      http.HandlerFunc
+}
+
+const (
+	hooks  = "/api/v1/external/webhook-subscriptions"
+	hosted = "/api/v1/hosts/{host_id}"
+)
+
+// routes are all there are. agent needs an API key with the scope, host a token
+// of the path's host, open nothing.
+func (s *server) routes() []route {
+	return []route{
+		{http.MethodGet, "/health", s.open(s.health)},
+		{http.MethodGet, "/healthz", s.open(s.health)},
+		{http.MethodGet, "/api/health", s.open(s.health)},
+		{http.MethodGet, "/api/openapi.json", serveOpenAPI},
+
+		{http.MethodGet, "/api/v1/properties/search", s.agent(auth.BookingsRead, s.searchProperties)},
+		{http.MethodGet, "/api/v1/properties/{property_id}", s.agent(auth.BookingsRead, s.property)},
+
+		{http.MethodPost, "/api/v1/bookings", s.agent(auth.BookingsWrite, s.createBooking)},
+		{http.MethodGet, "/api/v1/external/bookings/{booking_id}/status", s.agent(auth.BookingsRead, s.bookingStatus)},
+		{http.MethodPut, "/api/v1/external/bookings/{booking_id}/status", s.agent(auth.BookingsWrite, s.changeStatus)},
+		{http.MethodGet, "/api/v1/external/hosts/{host_id}/pending-bookings", s.agent(auth.BookingsRead, s.pendingBookings)},
+
+		{http.MethodPost, hooks, s.agent(auth.WebhooksManage, s.createSubscription)},
+		{http.MethodGet, hooks, s.agent(auth.WebhooksManage, s.subscriptions)},
+		{http.MethodGet, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.subscription)},
+		{http.MethodPut, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.updateSubscription)},
+		{http.MethodDelete, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.deleteSubscription)},
+		{http.MethodPost, "/api/v1/external/webhooks/test", s.agentSlow(auth.WebhooksManage, s.testWebhooks)},
+		{http.MethodGet, "/api/v1/external/webhooks/statistics", s.agent(auth.WebhooksManage, s.webhookStatistics)},
+
+		{http.MethodPost, hosted + "/notifications", s.agent(auth.NotificationsWrite, s.sendNotification)},
+		{http.MethodGet, hosted + "/notifications", s.host(s.notifications)},
+		{http.MethodGet, hosted + "/notifications/count", s.host(s.countNotifications)},
+		{http.MethodPut, hosted + "/notifications/{notification_id}/read", s.host(s.markRead)},
+		{http.MethodDelete, hosted + "/notifications/{notification_id}", s.host(s.deleteNotification)},
+		{http.MethodGet, hosted + "/events", s.stream},
+	}
+}
+
+// router lays the table under what every request passes. Nothing here buffers or
+// times out: the stream goes through it too.
+func (s *server) router() http.Handler {
+	r := chi.NewRouter()
+	r.Use(s.observe, s.recovered, defaultHeaders)
+	if len(s.o.CORSOrigins) > 0 { // an empty list would mean every origin
+		r.Use(cors.Handler(s.cors()))
+	}
+	for _, t := range s.routes() {
+		r.Method(t.method, t.path, t.handler)
+	}
+	s.pages(r)
+	r.NotFound(s.noRoute)
+	r.MethodNotAllowed(s.noMethod(r))
+	return r
+}
+
+func (s *server) cors() cors.Options {
+	return cors.Options{
+		AllowedOrigins:   s.o.CORSOrigins,
+		AllowedMethods:   []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
+		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", requestIDHeader},
+		ExposedHeaders:   []string{"ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", requestIDHeader},
+		AllowCredentials: true,
+		MaxAge:           600,
+	}
+}

@@ -1,0 +1,159 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/producers"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// subscriptionBody is whole on a PUT too, as in the contract.
+type subscriptionBody struct {
+	AgentName     string              `json:"agent_name" check:"required,min=1,max=255,line"`
+	URL           string              `json:"webhook_url" check:"required,min=1,max=2048,line"`
+	Events        []schemas.EventType `json:"events" check:"required,min=1,max=50,each=100"`
+	APIKey        schemas.Secret      `json:"api_key" check:"required,min=10,max=500,line"`
+	SigningSecret schemas.Secret      `json:"signing_secret" check:"min=1,max=200,line"`
+}
+
+func (b *subscriptionBody) command() producers.NewSubscription {
+	return producers.NewSubscription{AgentName: b.AgentName, URL: b.URL, Events: b.Events, APIKey: b.APIKey, SigningSecret: b.SigningSecret}
+}
+
+// subscriptionView holds no secret but the one that its caller is shown once.
+type subscriptionView struct {
+	ID                 schemas.SubscriptionID  `json:"id"`
+	AgentName          string                  `json:"agent_name"`
+	URL                string                  `json:"webhook_url"`
+	Events             []schemas.EventType     `json:"events"`
+	Active             bool                    `json:"is_active"`
+	FailedAttempts     int                     `json:"failed_attempts"`
+	MaxFailedAttempts  int                     `json:"max_failed_attempts"`
+	DisabledReason     *schemas.DisabledReason `json:"disabled_reason"`
+	LastSuccessfulCall *time.Time              `json:"last_successful_call"`
+	CreatedAt          time.Time               `json:"created_at"`
+	UpdatedAt          time.Time               `json:"updated_at"`
+	SigningSecret      string                  `json:"signing_secret,omitempty"`
+}
+
+func viewSubscription(s *store.Subscription) subscriptionView {
+	return subscriptionView{
+		ID: s.ID, AgentName: s.AgentName, URL: s.URL, Events: s.Events, Active: s.Active, FailedAttempts: s.FailedAttempts,
+		MaxFailedAttempts: s.MaxFailedAttempts, DisabledReason: orNull(s.DisabledReason), LastSuccessfulCall: s.LastSuccessfulCall,
+		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
+	}
+}
+
+func (s *server) createSubscription(r *http.Request, p auth.Principal) (answer, error) {
+	in, body, err := decode[subscriptionBody](r, strict)
+	if err != nil {
+		return answer{}, err
+	}
+	once, err := idempotency(r, body)
+	if err != nil {
+		return answer{}, err
+	}
+	a, err := s.o.Producer.CreateSubscription(r.Context(), p.Scope(), once, in.command())
+	if err != nil {
+		return answer{}, err
+	}
+	message := "Webhook subscription created; keep the signing secret, it is not shown again"
+	if a.Existing {
+		message = "This webhook subscription exists already"
+	}
+	v := viewSubscription(&a.Subscription)
+	v.SigningSecret = a.SigningSecret.Reveal()
+	return answer{data: v, message: message}, nil
+}
+
+type subscriptionQuery struct {
+	ActiveOnly bool   `json:"active_only"`
+	AgentName  string `json:"agent_name" check:"max=255"`
+	Limit      int    `json:"limit" check:"min=1,max=100" default:"50"`
+	Offset     int    `json:"offset" check:"min=0,max=1000000" default:"0"`
+}
+
+type subscriptionPage struct {
+	Subscriptions []subscriptionView  `json:"subscriptions"`
+	TotalCount    int                 `json:"total_count"`
+	ReturnedCount int                 `json:"returned_count"`
+	HasMore       bool                `json:"has_more"`
+	Filters       subscriptionFilters `json:"filters_applied"`
+}
+
+type subscriptionFilters struct {
+	ActiveOnly bool    `json:"active_only"`
+	AgentName  *string `json:"agent_name"`
+}
+
+func (s *server) subscriptions(r *http.Request, p auth.Principal) (answer, error) {
+	q, err := query[subscriptionQuery](r)
+	if err != nil {
+		return answer{}, err
+	}
+	v := subscriptionPage{Filters: subscriptionFilters{q.ActiveOnly, orNull(q.AgentName)}}
+	f := store.SubscriptionFilter{ActiveOnly: q.ActiveOnly, AgentName: q.AgentName, Limit: q.Limit, Offset: q.Offset}
+	err = s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) error {
+		ss, total, err := tx.Subscriptions(ctx, f)
+		v.Subscriptions, v.TotalCount, v.ReturnedCount = make([]subscriptionView, len(ss)), total, len(ss)
+		for i := range ss {
+			v.Subscriptions[i] = viewSubscription(&ss[i])
+		}
+		return err
+	})
+	v.HasMore = nextOffset(q.Offset, v.ReturnedCount, v.TotalCount) != nil
+	return answer{data: v}, err
+}
+
+func (s *server) subscription(r *http.Request, p auth.Principal) (answer, error) {
+	id, err := pathID(r, "subscription_id")
+	if err != nil {
+		return answer{}, err
+	}
+	var v subscriptionView
+	err = s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) error {
+		sub, err := tx.Subscription(ctx, schemas.SubscriptionID(id))
+		v = viewSubscription(&sub)
+		return err
+	})
+	return answer{data: v}, err
+}
+
+func (s *server) updateSubscription(r *http.Request, p auth.Principal) (answer, error) {
+	id, err := pathID(r, "subscription_id")
+	if err != nil {
+		return answer{}, err
+	}
+	in, _, err := decode[subscriptionBody](r, strict)
+	if err != nil {
+		return answer{}, err
+	}
+	a, err := s.o.Producer.UpdateSubscription(r.Context(), p.Scope(), schemas.SubscriptionID(id), in.command())
+	if err != nil {
+		return answer{}, err
+	}
+	v := viewSubscription(&a.Subscription)
+	v.SigningSecret = a.SigningSecret.Reveal()
+	return answer{data: v, message: "Webhook subscription updated"}, nil
+}
+
+type deletedSubscription struct {
+	ID        schemas.SubscriptionID `json:"deleted_subscription_id"`
+	AgentName string                 `json:"agent_name"`
+}
+
+func (s *server) deleteSubscription(r *http.Request, p auth.Principal) (answer, error) {
+	id, err := pathID(r, "subscription_id")
+	if err != nil {
+		return answer{}, err
+	}
+	sub, err := s.o.Producer.DeleteSubscription(r.Context(), p.Scope(), schemas.SubscriptionID(id))
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: deletedSubscription{sub.ID, sub.AgentName}, message: "Webhook subscription deleted"}, nil
+}

@@ -1,0 +1,122 @@
+package api_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+func TestASubscriptionLives(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	r := a.do("POST", hooksPath, hook("https://agent.example")).want(200).is("data.agent_name", "Krib AI Agent Test", "data.webhook_url", "https://agent.example/",
+		"data.events", "[booking.created test.webhook]", "data.is_active", true, "data.failed_attempts", 0, "data.last_successful_call", nil,
+		"data.max_failed_attempts", 5, "data.disabled_reason", nil)
+	if _, err := schemas.ParseSigningSecret(schemas.Secret(r.text("data.signing_secret"))); err != nil {
+		t.Errorf("the signing secret %v", err)
+	}
+	path := hooksPath + "/" + r.text("data.id")
+	a.do("POST", hooksPath, hook("https://second.example/in")).want(200)
+
+	a.do("GET", hooksPath+"?limit=1", nil).want(200).is("data.subscriptions.0.webhook_url", "https://second.example/in", "data.total_count", 2,
+		"data.returned_count", 1, "data.has_more", true, "data.filters_applied.active_only", false, "data.filters_applied.agent_name", nil)
+	a.do("GET", hooksPath+"?agent_name=ai%20AGENT&active_only=true&offset=1", nil).want(200).is("data.returned_count", 1, "data.has_more", false, "data.filters_applied.agent_name", "ai AGENT")
+	a.do("GET", hooksPath+"?agent_name=100%25", nil).want(200).is("data.total_count", 0)
+	for _, shown := range []reply{a.do("GET", path, nil).want(200), a.do("GET", hooksPath, nil).want(200)} {
+		if s := string(shown.body); strings.Contains(s, "signing_secret") || strings.Contains(s, "api_key") || strings.Contains(s, "test-api-key") {
+			t.Errorf("a secret is shown: %s", s)
+		}
+	}
+
+	changed := with(hook("https://third.example/x"), "agent_name", "Renamed", "events", []string{"payment.received"})
+	if s := string(a.do("PUT", path, changed).want(200).is("data.agent_name", "Renamed", "data.events", "[payment.received]", "data.webhook_url", "https://third.example/x").body); strings.Contains(s, "signing_secret") {
+		t.Errorf("a secret is shown that nobody changed: %s", s)
+	}
+	given := "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
+	a.do("PUT", path, with(changed, "signing_secret", given)).want(200).is("data.signing_secret", given)
+	a.do("PUT", path, hook("https://second.example/in")).refused(409, "url_taken")
+	a.do("PUT", hooksPath+"/sub_none", hook("https://x.example")).refused(404, "subscription_not_found")
+	a.do("DELETE", path, nil).want(200).is("data.deleted_subscription_id", r.text("data.id"), "data.agent_name", "Renamed")
+	a.do("GET", path, nil).refused(404, "subscription_not_found")
+	a.do("DELETE", path, nil).refused(404, "subscription_not_found")
+	if n := w.count(`select count(*) from outbox where topic = 'webhook.subscriptions'`); n != 5 {
+		t.Errorf("%d records, want two creations, two changes and a tombstone", n)
+	}
+}
+
+func TestRegisteringAURLAgain(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.key("webhooks:manage"), w.key("webhooks:manage")
+	first := a.do("POST", hooksPath, hook("https://agent.example/in")).want(200)
+	second := a.do("POST", hooksPath, hook("https://agent.example/in")).want(200)
+	if first.text("data.id") != second.text("data.id") || strings.Contains(string(second.body), "signing_secret") {
+		t.Errorf("not the same, or with its secret: %s", second.body)
+	}
+	a.do("POST", hooksPath, with(hook("https://agent.example/in"), "api_key", "another-api-key")).refused(409, "url_taken").is("errors.0.field", "webhook_url")
+	if b.do("POST", hooksPath, hook("https://agent.example/in")).want(200).text("data.id") == first.text("data.id") {
+		t.Error("two agents share a subscription")
+	}
+	if n := w.outbox(); n != 2 {
+		t.Errorf("%d outbox rows, want 2", n)
+	}
+}
+
+func TestRegisteringAURLAtTheSameTimeIsOneSubscription(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if r, err := a.send("POST", hooksPath, hook("https://agent.example/in")); err != nil || r.status != 200 {
+				t.Errorf("answered %d, %v: %s", r.status, err, r.body)
+			}
+		})
+	}
+	wg.Wait()
+	if n, rows := w.count(`select count(*) from webhook_subscriptions`), w.outbox(); n != 1 || rows != 1 {
+		t.Errorf("%d subscriptions and %d outbox rows, want one each", n, rows)
+	}
+}
+
+func TestAnIdempotentSubscriptionAnswersItsSecretAgain(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	first := a.do("POST", hooksPath, hook("https://agent.example"), "Idempotency-Key", "k").want(200)
+	second := a.do("POST", hooksPath, hook("https://agent.example"), "Idempotency-Key", "k").want(200)
+	if string(first.body) != string(second.body) || first.text("data.signing_secret") == "" {
+		t.Errorf("got\n%s\nand\n%s", first.body, second.body)
+	}
+	secret := first.text("data.signing_secret")
+	if n := w.count(`select count(*) from idempotency_keys where position($1::bytea in response) > 0`, []byte(secret)); n != 0 {
+		t.Error("the secret lies open in the stored answer")
+	}
+}
+
+func TestWhatASubscriptionMayNotBe(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	a.do("POST", hooksPath, with(hook("https://agent.example"), "events", []string{"booking.created", "payment.succeeded", "x"})).refused(400, "invalid_events").
+		is("invalid_events", "[payment.succeeded x]", "valid_events.0", "booking.created", "valid_events.5", "test.webhook", "errors.0.field", "events")
+	got := a.do("POST", hooksPath, map[string]any{"agent_name": " ", "webhook_url": 1, "events": []string{}, "api_key": "short", "secret_key": "x", "signing_secret": ""}).
+		refused(422, "invalid_request").fields()
+	want := map[string]string{"agent_name": "length", "webhook_url": "type", "events": "length", "api_key": "length", "secret_key": "unknown", "signing_secret": "length"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	a.do("POST", hooksPath, with(hook("https://agent.example"), "events", []any{"test.webhook", 5, "a\nb"})).want(422).is("errors.0.field", "events.1", "errors.1.field", "events.2")
+	a.do("POST", hooksPath, with(hook("https://agent.example"), "api_key", "line\r\nInjected: yes")).want(422).is("errors.0.field", "api_key")
+	a.do("POST", hooksPath, with(hook("https://agent.example"), "signing_secret", "whsec_c2hvcnQ=")).refused(422, "invalid_signing_secret")
+	for _, url := range []string{"agent.example", "ftp://agent.example", "https://user:pw@agent.example", "https://10.0.0.1/", "https://[fe80::1]/", "http://169.254.169.254/latest", "https://", "https://a.example/#f", "https://a.example:0/", "https://a.example:65536/"} {
+		a.do("POST", hooksPath, hook(url)).refused(422, "invalid_url")
+	}
+	for _, q := range []string{"limit=0", "limit=101", "active_only=maybe", "offset=x", "page=1"} {
+		a.do("GET", hooksPath+"?"+q, nil).refused(422, "invalid_request")
+	}
+	if n := w.outbox(); n != 0 {
+		t.Errorf("%d outbox rows after refusals", n)
+	}
+}

@@ -1,0 +1,78 @@
+package api
+
+import (
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/segmentio/encoding/json"
+)
+
+// TestTheDocumentSaysWhatBodiesAndQueriesTake holds the document to the tags that
+// requests are bound by.
+func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
+	raw, err := os.ReadFile("openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Parameters []struct{ Name, In string }
+		}
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]any
+				Required   []string
+			}
+		}
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		t.Fatal(err)
+	}
+	for name, body := range map[string]any{
+		"NewBooking": bookingBody{}, "StatusChange": statusBody{}, "NewSubscription": subscriptionBody{}, "NewNotification": notificationBody{},
+	} {
+		all, required := namesOf(body)
+		s := doc.Components.Schemas[name]
+		said := make([]string, 0, len(s.Properties))
+		for p := range s.Properties {
+			said = append(said, p)
+		}
+		same(t, name, said, all)
+		same(t, "required of "+name, s.Required, required)
+	}
+	for path, q := range map[string]any{
+		"/api/v1/properties/search": propertyQuery{}, "/api/v1/external/hosts/{host_id}/pending-bookings": pendingQuery{}, hooks: subscriptionQuery{},
+		hosted + "/notifications": notificationQuery{},
+	} {
+		all, _ := namesOf(q)
+		var said []string
+		for _, p := range doc.Paths[path]["get"].Parameters {
+			if p.In == "query" {
+				said = append(said, p.Name)
+			}
+		}
+		same(t, path, said, all)
+	}
+}
+
+func namesOf(v any) (all, required []string) {
+	for _, f := range fieldsOf(reflect.TypeOf(v)) {
+		all = append(all, f.name)
+		if f.required {
+			required = append(required, f.name)
+		}
+	}
+	return all, required
+}
+
+func same(t *testing.T, what string, said, got []string) {
+	t.Helper()
+	slices.Sort(said)
+	slices.Sort(got)
+	if a, b := strings.Join(said, " "), strings.Join(got, " "); a != b {
+		t.Errorf("%s: the document says %q, the tags %q", what, a, b)
+	}
+}

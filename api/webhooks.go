@@ -1,0 +1,184 @@
+package api
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/producers"
+	"github.com/krib-ai/krib/schemas"
+)
+
+type statisticsView struct {
+	Total       int       `json:"total_subscriptions"`
+	Active      int       `json:"active_subscriptions"`
+	Failed      int       `json:"failed_subscriptions"`
+	Recent      int       `json:"recent_successful_calls_24h"`
+	SuccessRate float64   `json:"success_rate"`
+	LastUpdated time.Time `json:"last_updated"`
+}
+
+func (s *server) webhookStatistics(r *http.Request, p auth.Principal) (answer, error) {
+	var v statisticsView
+	err := s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) error {
+		n, err := tx.WebhookStatistics(ctx)
+		v = statisticsView{
+			Total: n.Total, Active: n.Active, Failed: n.Total - n.Active, Recent: n.Delivered, SuccessRate: successRate(n.Delivered, n.Dead),
+			LastUpdated: schemas.Stamp(time.Now()),
+		}
+		return err
+	})
+	return answer{data: v}, err
+}
+
+// successRate is the share, in percent with two places, of the deliveries that
+// have ended; 0 when none has.
+func successRate(delivered, dead int) float64 {
+	if delivered+dead == 0 {
+		return 0
+	}
+	return math.Round(float64(delivered)/float64(delivered+dead)*10000) / 100
+}
+
+type testQuery struct {
+	EventType string `json:"event_type" check:"required,max=100,line"`
+}
+
+// anyObject is a body whose members are its sender's own.
+type anyObject struct{}
+
+type testView struct {
+	Status     string            `json:"status"`
+	EventType  schemas.EventType `json:"event_type"`
+	Results    []testResult      `json:"results"`
+	Total      int               `json:"total_subscriptions"`
+	Successful int               `json:"successful_deliveries"`
+}
+
+// testResult is what came of one delivery's first attempt. Attempt and Attempts
+// are the contract's two names of it.
+type testResult struct {
+	AgentName    string                 `json:"agent_name"`
+	Subscription schemas.SubscriptionID `json:"subscription_id"`
+	Delivery     schemas.DeliveryID     `json:"delivery_id"`
+	Status       string                 `json:"status"`
+	StatusCode   *int                   `json:"status_code"`
+	Attempt      int                    `json:"attempt"`
+	Attempts     int                    `json:"attempts"`
+	Took         int64                  `json:"response_time_ms"`
+	ResponseBody string                 `json:"response_body"`
+	Error        *string                `json:"error"`
+}
+
+// testWebhooks sends one delivery to each of the caller's subscriptions of the
+// event and waits for what comes of the first attempts. What has not ended by
+// then is shown as pending.
+func (s *server) testWebhooks(r *http.Request, p auth.Principal) (answer, error) {
+	q, err := query[testQuery](r)
+	if err != nil {
+		return answer{}, err
+	}
+	_, body, err := decode[anyObject](r, lenient)
+	if err != nil {
+		return answer{}, err
+	}
+	event := schemas.EventType(q.EventType)
+	sending, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	sent, err := s.o.Producer.TestWebhooks(sending, p.Scope(), event, body)
+	if err != nil {
+		return answer{}, err
+	}
+	v := testView{Status: "completed", EventType: event, Results: make([]testResult, len(sent)), Total: len(sent)}
+	if len(sent) == 0 {
+		v.Status = "no_subscriptions"
+		return answer{data: v, message: "No active subscription of yours asks for this event"}, nil
+	}
+	first, err := s.firstAttempts(r.Context(), p, sent)
+	if err != nil {
+		return answer{}, err
+	}
+	for i := range sent {
+		v.Results[i] = resultOf(&sent[i], first[sent[i].ID])
+		if v.Results[i].Status == "success" {
+			v.Successful++
+		}
+	}
+	return answer{data: v, message: "Test webhooks sent"}, nil
+}
+
+// firstAttempts waits until each delivery has an attempt, the time is up, or the
+// caller has left. The rows come by Kafka and the sink, so there is nothing to
+// wait on but the table.
+func (s *server) firstAttempts(ctx context.Context, p auth.Principal, sent []producers.TestDelivery) (map[schemas.DeliveryID]*schemas.Attempt, error) {
+	ids := make([]schemas.DeliveryID, len(sent))
+	for i := range sent {
+		ids[i] = sent[i].ID
+	}
+	waiting, cancel := context.WithTimeout(ctx, s.o.WebhookTimeout+time.Second)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		first := map[schemas.DeliveryID]*schemas.Attempt{}
+		// The look itself is not cut off by the end of the wait, so that there is
+		// always an answer.
+		looking, done := context.WithTimeout(ctx, patience)
+		err := s.o.DB.Read(looking, p.Scope(), func(ctx context.Context, tx *store.Tx) error {
+			as, err := tx.Attempts(ctx, ids)
+			for i := range as {
+				if a := &as[i]; first[a.DeliveryID] == nil {
+					first[a.DeliveryID] = a
+				}
+			}
+			return err
+		})
+		done()
+		if err != nil || len(first) == len(ids) {
+			return first, err
+		}
+		select {
+		case <-waiting.Done():
+			return first, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func resultOf(d *producers.TestDelivery, a *schemas.Attempt) testResult {
+	v := testResult{AgentName: d.AgentName, Subscription: d.Subscription, Delivery: d.ID, Status: "pending"}
+	if a == nil {
+		return v
+	}
+	v.Attempt, v.Attempts, v.Took, v.ResponseBody = a.Number, a.Number, a.DurationMS, firstRunes(a.ResponseBody, 500)
+	if a.Status != 0 {
+		v.StatusCode = &a.Status
+	}
+	if a.Outcome == schemas.Delivered {
+		v.Status = "success"
+		return v
+	}
+	v.Status, v.Error = "failed", &a.Error
+	switch {
+	case a.Error != "":
+	case a.Status != 0:
+		*v.Error = "the receiver answered " + strconv.Itoa(a.Status)
+	default:
+		*v.Error = string(a.ErrorClass)
+	}
+	return v
+}
+
+func firstRunes(s string, n int) string {
+	for i := range s {
+		if n == 0 {
+			return s[:i]
+		}
+		n--
+	}
+	return s
+}

@@ -1,0 +1,187 @@
+package api_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/segmentio/encoding/json"
+
+	"github.com/krib-ai/krib/api"
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/testenv"
+	"github.com/krib-ai/krib/schemas"
+)
+
+const testPath = "/api/v1/external/webhooks/test"
+
+func TestATestWithoutSubscriptionsHasBothCounters(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	w.key("webhooks:manage").do("POST", hooksPath, hook("https://other.example")).want(200) // another agent's is not sent to
+	before := w.outbox()
+	a.do("POST", testPath+"?event_type=test.webhook", map[string]any{"test": true, "deep": map[string]any{"any": []int{1}}}).want(200).
+		is("data.status", "no_subscriptions", "data.event_type", "test.webhook", "data.total_subscriptions", 0, "data.successful_deliveries", 0, "data.results", "[]")
+	a.do("POST", testPath, map[string]any{}).want(422).is("errors.0.field", "event_type", "errors.0.rule", "required")
+	a.do("POST", testPath+"?event_type=no.such", map[string]any{}).refused(400, "invalid_events").is("valid_events.0", "booking.created")
+	a.do("POST", testPath+"?event_type=test.webhook", "[1]").refused(422, "invalid_json")
+	a.do("POST", testPath+"?event_type=test.webhook", `{"a":1,"a":2}`).want(422).is("errors.0.rule", "duplicate")
+	if n := w.outbox() - before; n != 0 {
+		t.Errorf("%d outbox rows after refusals", n)
+	}
+}
+
+// deliverTests stands for the rest of the pipeline: it takes test deliveries out
+// of the outbox and writes what came of them, until the test ends.
+func (w *world) deliverTests(verdict func(d *schemas.Delivery, a *schemas.Attempt)) {
+	sink, err := store.Open(w.t.Context(), w.url, store.RoleSink, 2)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(sink.Close)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if err := w.deliverOne(ctx, sink, verdict); err != nil && ctx.Err() == nil {
+				w.t.Error(err)
+				return
+			}
+		}
+	}()
+	w.t.Cleanup(func() { stop(); <-done })
+}
+
+func (w *world) deliverOne(ctx context.Context, sink *store.DB, verdict func(*schemas.Delivery, *schemas.Attempt)) error {
+	rows, err := w.sql.Query(ctx, `delete from outbox where topic = 'webhook.deliveries' returning value`)
+	if err != nil {
+		return err
+	}
+	var as []schemas.Attempt
+	for rows.Next() {
+		var raw []byte
+		if err := rows.Scan(&raw); err != nil {
+			return err
+		}
+		d, err := schemas.Decode[schemas.Delivery](raw)
+		if err != nil {
+			return err
+		}
+		a := schemas.Attempt{
+			DeliveryID: d.ID, EventID: d.EventID, EventType: d.EventType, SubscriptionID: d.SubscriptionID, AgentID: d.AgentID, Number: 1,
+			Trigger: d.Trigger, StartedAt: time.Now(), DurationMS: 12, Final: true, DeliveryCreatedAt: d.CreatedAt,
+		}
+		verdict(&d, &a)
+		as = append(as, a)
+	}
+	if err := rows.Err(); err != nil || len(as) == 0 {
+		return err
+	}
+	return sink.Update(ctx, store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
+		_, err := tx.InsertAttempts(ctx, as)
+		return err
+	})
+}
+
+func TestATestAnswersWhatCameOfTheFirstAttempts(t *testing.T) {
+	w := newWorld(t, func(o *api.Options) { o.WebhookTimeout = 30 * time.Second })
+	a := w.key("platform", "webhooks:manage")
+	good := a.do("POST", hooksPath, with(hook("https://good.example/"), "agent_name", "good")).want(200).text("data.id")
+	a.do("POST", hooksPath, with(hook("https://bad.example/"), "agent_name", "bad")).want(200)
+	a.do("POST", hooksPath, with(hook("https://other.example/"), "events", []string{"payment.received"})).want(200)
+	w.key("webhooks:manage").do("POST", hooksPath, hook("https://foreign.example/")).want(200)
+	var sent schemas.Delivery
+	w.deliverTests(func(d *schemas.Delivery, at *schemas.Attempt) {
+		if string(d.SubscriptionID) == good {
+			sent = *d
+			at.Outcome, at.Status, at.ResponseBody = schemas.Delivered, 201, strings.Repeat("ä", 600)
+			return
+		}
+		at.Outcome, at.Status, at.ErrorClass = schemas.Dead, 500, schemas.ErrorStatus
+	})
+	r := a.do("POST", testPath+"?event_type=test.webhook", `{"message": "hello", "n": 1.50}`).want(200).
+		is("data.status", "completed", "data.total_subscriptions", 2, "data.successful_deliveries", 1)
+	for _, v := range r.get("data.results").([]any) {
+		got := v.(map[string]any)
+		if got["agent_name"] == "good" {
+			if got["status"] != "success" || got["status_code"] != float64(201) || got["attempt"] != float64(1) || got["error"] != nil ||
+				got["response_time_ms"] != float64(12) || got["response_body"] != strings.Repeat("ä", 500) || got["subscription_id"] != good {
+				t.Errorf("the good one: %v", got)
+			}
+			continue
+		}
+		if got["status"] != "failed" || got["attempts"] != float64(1) || got["error"] != "the receiver answered 500" {
+			t.Errorf("the bad one: %v", got)
+		}
+	}
+	var body struct {
+		EventType string          `json:"event_type"`
+		Data      json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal([]byte(sent.Payload), &body); err != nil || body.EventType != "test.webhook" || !strings.Contains(string(body.Data), "1.50") {
+		t.Errorf("sent %s (%v)", sent.Payload, err)
+	}
+}
+
+func TestATestThatNobodyDeliversIsPending(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	a.do("POST", hooksPath, hook("https://agent.example/")).want(200)
+	start := time.Now()
+	a.do("POST", testPath+"?event_type=test.webhook", map[string]any{}).want(200).
+		is("data.status", "completed", "data.results.0.status", "pending", "data.results.0.status_code", nil, "data.total_subscriptions", 1, "data.successful_deliveries", 0)
+	if took := time.Since(start); took < 1100*time.Millisecond {
+		t.Errorf("waited %v, want the webhook timeout and a second", took)
+	}
+}
+
+func TestATestEndsWhenItsCallerLeaves(t *testing.T) {
+	w := newWorld(t, func(o *api.Options) { o.WebhookTimeout = time.Hour })
+	a := w.key("webhooks:manage")
+	a.do("POST", hooksPath, hook("https://agent.example/")).want(200)
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.srv.URL+testPath+"?event_type=test.webhook", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", a.auth)
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		if resp, err := w.srv.Client().Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	testenv.Eventually(t, "the delivery is sent", func() bool { return w.count(`select count(*) from outbox where topic = 'webhook.deliveries'`) == 1 })
+	leave()
+	<-left
+	w.srv.Close() // waits for the handler
+}
+
+func TestStatisticsCountDeliveries(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	const path = "/api/v1/external/webhooks/statistics"
+	a.do("GET", path, nil).want(200).is("data.total_subscriptions", 0, "data.active_subscriptions", 0, "data.failed_subscriptions", 0,
+		"data.recent_successful_calls_24h", 0, "data.success_rate", 0)
+	for _, u := range []string{"https://one.example", "https://two.example"} {
+		a.do("POST", hooksPath, hook(u)).want(200)
+	}
+	w.exec(`update webhook_subscriptions set is_active = false where webhook_url like '%two%'`)
+	attempt := func(id string, number int, trigger, outcome string, final bool, agent schemas.AgentID) {
+		w.exec(`insert into webhook_attempts (delivery_id, run, number, event_id, event_type, subscription_id, agent_id, booking_id, trigger, started_at,
+			duration_ms, outcome, final, status, error_class, error, response_body, delivery_created_at)
+			values ($1, 0, $2, 'e', 'booking.created', 's', $3, '', $4, now(), 1, $5, $6, 200, '', '', '', now())`, id, number, agent, trigger, outcome, final)
+	}
+	attempt("d1", 1, "event", "retry", false, a.agent)
+	attempt("d1", 2, "retry", "delivered", true, a.agent)
+	attempt("d2", 1, "event", "delivered", true, a.agent)
+	attempt("d3", 1, "event", "dead", true, a.agent)
+	attempt("d4", 1, "test", "dead", true, a.agent)
+	attempt("d5", 1, "event", "dead", true, "another")
+	a.do("GET", path, nil).want(200).is("data.total_subscriptions", 2, "data.active_subscriptions", 1, "data.failed_subscriptions", 1,
+		"data.recent_successful_calls_24h", 2, "data.success_rate", 66.67)
+}
