@@ -1,0 +1,149 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/krib-ai/krib/internal/seal"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// config is everything that a process of Krib can be told, whatever its roles.
+type config struct {
+	roles       []string
+	httpAddr    string
+	adminAddr   string
+	brokers     []string
+	databaseURL string
+	instance    string
+
+	logFormat, logLevel string
+
+	partitions   int32
+	replayWindow time.Duration
+	bookingTTL   time.Duration
+
+	ladder       schemas.Ladder
+	maxRetries   int
+	timeout      time.Duration
+	allow        []netip.Prefix
+	allowHTTP    bool
+	disableAfter time.Duration
+
+	heartbeat      time.Duration
+	maxConnections int
+	sseDrain       time.Duration
+
+	masterKeys, secretKey string
+	jwtSecret, jwksURL    string
+	corsOrigins           []string
+}
+
+// allRoles are what one process can do, in the order in which they start.
+var allRoles = []string{"relay", "fanout", "deliver", "retry", "sinks", "push", "jobs", "api"}
+
+func (c *config) has(role string) bool { return slices.Contains(c.roles, role) }
+
+const day = 24 * time.Hour
+
+// shared are the settings of dev and serve alike.
+func (c *config) shared(s *settings) {
+	s.add("KRIB_HTTP_ADDR", "127.0.0.1:8080", "where the API listens", text(&c.httpAddr))
+	s.add("KRIB_ADMIN_ADDR", "127.0.0.1:9090", "where /metrics, /healthz, /readyz and /debug/pprof listen", text(&c.adminAddr))
+	s.add("KRIB_LOG_FORMAT", "text", "text or json", text(&c.logFormat))
+	s.add("LOG_LEVEL", "info", "debug, info, warn or error", text(&c.logLevel))
+	c.topicSettings(s)
+	s.add("KRIB_BOOKING_TTL", "24h", "how long a host has to answer a request", duration(&c.bookingTTL, time.Second, 30*day))
+	s.add("WEBHOOK_MAX_RETRIES", "50", "cut the ladder after this many retries", number(&c.maxRetries, 0, 50))
+	s.add("WEBHOOK_TIMEOUT", "15s", "for one webhook attempt, headers and body", duration(&c.timeout, 100*time.Millisecond, 5*time.Minute))
+	s.add("KRIB_WEBHOOK_DISABLE_AFTER", "120h", "disable a subscription that has failed for so long", duration(&c.disableAfter, time.Minute, 90*day))
+	s.add("SSE_HEARTBEAT_INTERVAL", "5s", "between heartbeats of a stream", duration(&c.heartbeat, 100*time.Millisecond, 5*time.Minute))
+	s.add("SSE_MAX_CONNECTIONS", "1000", "streams of this process", number(&c.maxConnections, 1, 200_000))
+	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas", list(&c.corsOrigins))
+}
+
+// topicSettings are those that decide which topics there are.
+func (c *config) topicSettings(s *settings) {
+	s.add("KRIB_KAFKA_BROKERS", "", "Kafka's bootstrap servers, separated by commas", list(&c.brokers))
+	s.add("KRIB_TOPIC_PARTITIONS", "12", "partitions of a new topic; never raised in place", number(&c.partitions, 1, 1_000))
+	s.add("KRIB_REPLAY_WINDOW", "720h", "how long every single booking event is kept", duration(&c.replayWindow, time.Hour, 3650*day))
+	s.add("KRIB_RETRY_TIERS", ladderText(schemas.DefaultLadder()), "delays before the second, third, … attempt", func(v string) error {
+		var err error
+		c.ladder, err = schemas.ParseLadder(v)
+		return err
+	})
+}
+
+func (c *config) databaseSetting(s *settings) {
+	s.add("DATABASE_URL", "", "the Postgres to use: postgres://user:password@host:port/database", text(&c.databaseURL))
+}
+
+func ladderText(l schemas.Ladder) string {
+	out := make([]string, len(l))
+	for i, d := range l {
+		out[i] = strings.TrimPrefix(schemas.TierTopic(d), schemas.RetryPrefix)
+	}
+	return strings.Join(out, ",")
+}
+
+// secrets are what serve must be given; dev makes its own.
+func (c *config) secretSettings(s *settings) {
+	s.add("KRIB_MASTER_KEYS", "", "keys that seal secrets at rest: id:base64 of 32 bytes, the sealing one first", text(&c.masterKeys))
+	s.add("WEBHOOK_SECRET_KEY", "", "what the master key is derived from when KRIB_MASTER_KEYS is unset", text(&c.secretKey))
+	s.add("KRIB_JWT_SECRET", "", "HS256 secret of hosts' tokens", text(&c.jwtSecret))
+	s.add("KRIB_JWKS_URL", "", "the identity provider's key set for hosts' tokens", text(&c.jwksURL))
+	s.add("KRIB_WEBHOOK_ALLOW_CIDRS", "", "private ranges that webhooks may go to", ranges(&c.allow))
+	s.add("KRIB_WEBHOOK_ALLOW_HTTP", "false", "let webhooks go to plain http", boolean(&c.allowHTTP))
+	s.add("KRIB_INSTANCE", "", "a stable ordinal of this process, unique in the installation", text(&c.instance))
+}
+
+func (c *config) ring() (*seal.Ring, error) {
+	if c.masterKeys != "" {
+		return seal.ParseRing(c.masterKeys)
+	}
+	if c.secretKey == "" {
+		return nil, fmt.Errorf("KRIB_MASTER_KEYS or WEBHOOK_SECRET_KEY must be set (%w)", errUsage)
+	}
+	return seal.DeriveRing(c.secretKey)
+}
+
+func (c *config) topics() []schemas.Topic {
+	return schemas.Topics(schemas.TopicOptions{Partitions: c.partitions, ReplayWindow: c.replayWindow, Ladder: c.ladder})
+}
+
+// check finds what no single setting can know.
+func (c *config) check() error {
+	switch {
+	case len(c.brokers) == 0:
+		return fmt.Errorf("KRIB_KAFKA_BROKERS must be set (%w)", errUsage)
+	case c.databaseURL == "":
+		return fmt.Errorf("DATABASE_URL must be set (%w)", errUsage)
+	case c.has("api") && c.jwtSecret == "" && c.jwksURL == "":
+		return fmt.Errorf("KRIB_JWT_SECRET or KRIB_JWKS_URL must be set for the role api (%w)", errUsage)
+	}
+	return nil
+}
+
+func parseRoles(p *[]string) func(string) error {
+	return func(v string) error {
+		if err := list(p)(v); err != nil {
+			return err
+		}
+		if slices.Equal(*p, []string{"all"}) {
+			*p = slices.Clone(allRoles)
+		}
+		for _, r := range *p {
+			if !slices.Contains(allRoles, r) {
+				return fmt.Errorf("there is no role %q; there are all, %s", r, strings.Join(allRoles, ", "))
+			}
+		}
+		if len(*p) == 0 {
+			return errors.New("at least one role is needed")
+		}
+		return nil
+	}
+}

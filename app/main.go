@@ -1,0 +1,90 @@
+// Package app is the top floor: it reads flags and environment, wires the parts
+// in one straight line and runs them until it is asked to stop. It has one file
+// for each command of the CLI, and it is the only package that looks at the
+// environment. [Main] is the whole program as a function, so tests run the real
+// thing in their own process.
+package app
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+)
+
+// Lookup reads an environment variable, as os.LookupEnv.
+type Lookup func(string) (string, bool)
+
+const usage = `krib carries booking events to webhooks, dashboards and raw topics.
+
+  krib dev       everything in one process, with its own Kafka and Postgres
+  krib serve     the roles of a real installation (--roles)
+  krib migrate   bring the database to this version
+  krib topics    apply | diff: create the topics, or say how they differ
+  krib version   what this is
+
+krib COMMAND -h lists a command's flags and the variables behind them.
+`
+
+// Main runs one command and returns the exit status: 0 after a clean stop, 1
+// after a failure, 2 for a wrong use. It stops at SIGINT or SIGTERM; a second one
+// ends the process at once.
+func Main(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from here on signals have their default effect again
+	return Run(ctx, args, os.LookupEnv, stdout, stderr)
+}
+
+// Run is Main with a context in the place of signals.
+func Run(ctx context.Context, args []string, env Lookup, stdout, stderr io.Writer) int {
+	commands := map[string]func(context.Context, []string, Lookup, io.Writer, io.Writer) error{
+		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "version": printVersion,
+	}
+	if len(args) == 0 {
+		_, _ = fmt.Fprint(stderr, usage)
+		return 2
+	}
+	run, ok := commands[args[0]]
+	if !ok {
+		_, _ = fmt.Fprintf(stderr, "krib: there is no command %q\n\n%s", args[0], usage)
+		return 2
+	}
+	err := run(ctx, args[1:], env, stdout, stderr)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		_, _ = fmt.Fprintf(stderr, "krib %s: %s\n", args[0], oneLine(err))
+		return 2
+	}
+	_, _ = fmt.Fprintf(stderr, "krib %s: %s\n", args[0], oneLine(err))
+	return 1
+}
+
+// oneLine is an error as a person reads it in a terminal: joined errors and the
+// drivers' lists are made one line.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\t' }), "; ")
+}
+
+// errUsage marks a command line or an environment that makes no sense.
+var errUsage = errors.New("see -h")
+
+func version() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
+		return b.Main.Version
+	}
+	return "2.0.0-dev"
+}
+
+func printVersion(_ context.Context, _ []string, _ Lookup, out, _ io.Writer) error {
+	_, err := fmt.Fprintln(out, "krib", version())
+	return err
+}

@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/krib-ai/krib/processors/deliver"
+)
+
+// A receiver is the sample of what an agent's own endpoint does: it verifies the
+// signature of each delivery before it looks at anything else, and then keeps
+// what it got, the last of it, for GET /received.
+type receiver struct {
+	// secret finds a subscription's signing secret. A real receiver has it from the
+	// answer to its own subscription.
+	secret func(ctx context.Context, subscription string) ([]byte, error)
+
+	mu    sync.Mutex
+	total int
+	seen  map[string]int // by webhook-id
+	last  []receivedWebhook
+}
+
+// keepReceived bounds what GET /received shows.
+const keepReceived = 1_000
+
+type receivedWebhook struct {
+	WebhookID  string              `json:"webhook_id"`
+	Event      string              `json:"event"`
+	Attempt    string              `json:"attempt"`
+	Verified   bool                `json:"verified"`
+	Error      string              `json:"error,omitempty"`
+	Repeat     bool                `json:"repeat"` // this webhook-id came before
+	ReceivedAt time.Time           `json:"received_at"`
+	Path       string              `json:"path"`
+	Headers    map[string][]string `json:"headers"`
+	Body       json.RawMessage     `json:"body"`
+}
+
+func (rc *receiver) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /received", rc.list)
+	mux.HandleFunc("DELETE /received", rc.clear)
+	mux.HandleFunc("POST /", rc.receive)
+	return mux
+}
+
+func (rc *receiver) receive(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 2<<20))
+	if err != nil {
+		http.Error(w, "the body could not be read", http.StatusBadRequest)
+		return
+	}
+	got := receivedWebhook{
+		WebhookID: r.Header.Get("Webhook-Id"), Event: r.Header.Get("X-Webhook-Event"), Attempt: r.Header.Get("X-Webhook-Attempt"),
+		ReceivedAt: time.Now().UTC(), Path: r.URL.Path, Headers: r.Header.Clone(), Body: body,
+	}
+	got.Headers["Authorization"] = []string{"[hidden]"}
+	if !json.Valid(body) {
+		got.Body, _ = json.Marshal(string(body)) // a string always encodes
+	}
+	if err := rc.verify(r, body); err != nil {
+		got.Error = err.Error()
+	} else {
+		got.Verified = true
+	}
+	rc.keep(&got)
+	if !got.Verified {
+		http.Error(w, got.Error, http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, `{"received":true}`+"\n")
+}
+
+func (rc *receiver) verify(r *http.Request, body []byte) error {
+	var frame struct {
+		Subscription string `json:"subscription_id"`
+	}
+	// The body is not trusted yet: it only says which secret must fit.
+	_ = json.Unmarshal(body, &frame)
+	secret, err := rc.secret(r.Context(), frame.Subscription)
+	if err != nil {
+		return err
+	}
+	return deliver.Verify(r.Header, body, secret, time.Now())
+}
+
+func (rc *receiver) keep(got *receivedWebhook) {
+	rc.mu.Lock()
+	defer rc.mu.Unlock()
+	rc.total++
+	if got.Verified {
+		got.Repeat = rc.seen[got.WebhookID] > 0
+		rc.seen[got.WebhookID]++
+	}
+	rc.last = append(rc.last, *got)
+	if over := len(rc.last) - keepReceived; over > 0 {
+		for _, old := range rc.last[:over] {
+			delete(rc.seen, old.WebhookID)
+		}
+		rc.last = append([]receivedWebhook(nil), rc.last[over:]...)
+	}
+}
+
+func (rc *receiver) list(w http.ResponseWriter, _ *http.Request) {
+	rc.mu.Lock()
+	defer rc.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", " ")
+	_ = enc.Encode(map[string]any{"total": rc.total, "received": append([]receivedWebhook{}, rc.last...)}) // the client may be gone
+}
+
+func (rc *receiver) clear(w http.ResponseWriter, _ *http.Request) {
+	rc.mu.Lock()
+	defer rc.mu.Unlock()
+	rc.total, rc.last, rc.seen = 0, nil, map[string]int{}
+	w.WriteHeader(http.StatusNoContent)
+}

@@ -1,0 +1,274 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/krib-ai/krib/api"
+	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/api/dashboard"
+	"github.com/krib-ai/krib/internal/jobs"
+	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/internal/seal"
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/telemetry"
+	"github.com/krib-ai/krib/processors/deliver"
+	"github.com/krib-ai/krib/processors/fanout"
+	"github.com/krib-ai/krib/processors/retry"
+	"github.com/krib-ai/krib/producers"
+	"github.com/krib-ai/krib/producers/outbox"
+	"github.com/krib-ai/krib/schemas"
+	"github.com/krib-ai/krib/sinks/attempts"
+	"github.com/krib-ai/krib/sinks/notifications"
+	"github.com/krib-ai/krib/sinks/push"
+)
+
+const (
+	// apiGrace is what requests in flight get after a stop was asked for; the rest
+	// goes on meanwhile, since some of them wait for it.
+	apiGrace = 3 * time.Second
+	// closeGrace bounds small last steps.
+	closeGrace = 2 * time.Second
+)
+
+// run wires the roles of c and runs them until ctx ends. Kafka's topics and the
+// database's tables must be there. ready is called once, when everything is.
+//
+// It is one straight line on purpose: each step needs what the one before made,
+// and the order of lines is the order of start.
+func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog.Logger, ready func(schemas.Feed) error) error {
+	reg := telemetry.NewRegistry()
+	kc := kafka.Config{Brokers: c.brokers, Logger: log, Instance: c.instance, Registry: reg}
+	ring, err := c.ring()
+	if err != nil {
+		return err
+	}
+	feed, err := describeFeed(ctx, kc)
+	if err != nil {
+		return err
+	}
+	apiDB, err := store.Open(ctx, c.databaseURL, store.RoleAPI, 16)
+	if err != nil {
+		return err
+	}
+	defer apiDB.Close()
+	sinkDB, err := store.Open(ctx, c.databaseURL, store.RoleSink, 6)
+	if err != nil {
+		return err
+	}
+	defer sinkDB.Close()
+
+	// The API stops first and what works behind it second: a request that is being
+	// answered may wait for the others.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	g, work := errgroup.WithContext(work)
+	checks := &readiness{db: apiDB}
+
+	outboxSignal, sinkSignal := store.NewSignal(store.ChannelOutbox), store.NewSignal(store.ChannelSink)
+	g.Go(func() error { return outboxSignal.Run(work, apiDB, log) })
+	g.Go(func() error { return sinkSignal.Run(work, sinkDB, log) })
+
+	if c.has("relay") {
+		relay := outbox.New(outbox.Options{Kafka: kc, DatabaseURL: c.databaseURL, Signal: outboxSignal, Logger: log, Registry: reg})
+		g.Go(func() error { return relay.Run(work) })
+	}
+	if c.has("fanout") {
+		p, err := fanout.New(fanout.Options{Kafka: kc, Logger: log, Registry: reg})
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return p.Run(work) })
+	}
+	if c.has("deliver") {
+		w, err := deliver.New(deliver.Options{
+			Kafka: kc, Ring: ring, Ladder: c.ladder.Cut(c.maxRetries), Timeout: c.timeout, Allow: c.allow, AllowHTTP: c.allowHTTP, Logger: log, Registry: reg,
+		})
+		if err != nil {
+			return err
+		}
+		checks.add("deliver", w.Ready)
+		g.Go(func() error { return w.Run(work) })
+	}
+	if c.has("retry") {
+		m, err := retry.New(retry.Options{Kafka: kc, Logger: log, Registry: reg})
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return m.Run(work) })
+	}
+	stream, wakeStream := noStream, func() {}
+	apiCtx, stopAPI := context.WithCancel(work)
+	defer stopAPI()
+	context.AfterFunc(ctx, stopAPI)
+	if c.has("push") {
+		hub, err := push.New(push.Options{
+			Kafka: kc, Released: released(sinkDB, feed), Feed: feed, Heartbeat: c.heartbeat, MaxConnections: c.maxConnections,
+			Drain: c.sseDrain, Logger: log, Registry: reg,
+		})
+		if err != nil {
+			return err
+		}
+		stream, wakeStream = hub.Serve, hub.Wake
+		checks.add("push", func(context.Context) error { return hub.Ready() })
+		g.Go(func() error { return hub.Run(apiCtx) })
+		go store.Listen(work, c.databaseURL, store.ChannelSink, log, hub.Wake)
+	}
+	if c.has("sinks") {
+		n, err := notifications.New(notifications.Options{
+			Kafka: kc, DB: sinkDB, Feed: feed, Logger: log, Registry: reg,
+			Committed: func() { wakeStream(); sinkSignal.Wake() },
+		})
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return n.Run(work) })
+		a, err := attempts.New(attempts.Options{
+			Kafka: kc, DB: sinkDB, DisableAfter: c.disableAfter, Wake: outboxSignal.Wake, Logger: log, Registry: reg,
+		})
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return a.Run(work) })
+	}
+	if c.has("jobs") {
+		db, err := store.Open(ctx, c.databaseURL, store.RoleJobs, 2)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		j := jobs.New(jobs.Options{DB: db, Logger: log, FeedRetention: 7 * day})
+		g.Go(func() error { return j.Run(work) })
+	}
+	apiStopped := make(chan struct{})
+	if c.has("api") {
+		h, err := handler(ctx, c, apiDB, ring, feed, outboxSignal, stream, checks, log, reg)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error {
+			defer close(apiStopped)
+			return serveHTTP(apiCtx, httpLn, h, apiGrace)
+		})
+	} else {
+		close(apiStopped)
+	}
+	g.Go(func() error { return serveHTTP(work, adminLn, admin(reg, checks), closeGrace) })
+
+	g.Go(func() error {
+		if err := checks.wait(work); err != nil || ctx.Err() != nil {
+			return nil //nolint:nilerr // stopped before it was ready; the cause is another's
+		}
+		return ready(feed)
+	})
+	context.AfterFunc(ctx, func() {
+		checks.drain.Store(true)
+		<-apiStopped // within its grace
+		stopWork()
+	})
+	return g.Wait()
+}
+
+func describeFeed(ctx context.Context, kc kafka.Config) (schemas.Feed, error) {
+	cl, err := kafka.NewProducer(kafka.Config{Brokers: kc.Brokers, Logger: kc.Logger}, "describe")
+	if err != nil {
+		return schemas.Feed{}, err
+	}
+	defer cl.Close()
+	return kafka.FeedOf(ctx, cl)
+}
+
+func released(db *store.DB, feed schemas.Feed) func(context.Context) (map[int32]int64, error) {
+	return func(ctx context.Context) (out map[int32]int64, err error) {
+		err = db.Read(ctx, store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
+			out, err = tx.SinkOffsets(ctx, feed.TopicID)
+			return err
+		})
+		return out, err
+	}
+}
+
+func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed schemas.Feed, wake *store.Signal, stream streamFunc, checks *readiness, log *slog.Logger, reg prometheus.Registerer) (http.Handler, error) {
+	a, err := auth.New(ctx, auth.Options{DB: db, JWTSecret: []byte(c.jwtSecret), JWKSURL: c.jwksURL})
+	if err != nil {
+		return nil, err
+	}
+	p := producers.New(producers.Options{
+		DB: db, Ring: ring, BookingTTL: c.bookingTTL, AllowHTTP: c.allowHTTP, Wake: wake.Wake,
+		AllowedAddress: func(ip netip.Addr) bool { return deliver.Callable(ip, c.allow) },
+	})
+	return api.New(api.Options{
+		DB: db, Producer: p, Auth: a, Feed: feed, Stream: stream, WebhookTimeout: c.timeout, CORSOrigins: c.corsOrigins,
+		Pages: dashboard.Files, Ready: checks.now, Logger: log, Registry: reg, Version: version(),
+	}), nil
+}
+
+type streamFunc = func(http.ResponseWriter, *http.Request, schemas.HostID, time.Time)
+
+// noStream answers where this process has no hub; another one of the
+// installation has.
+func noStream(w http.ResponseWriter, _ *http.Request, _ schemas.HostID, _ time.Time) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = fmt.Fprint(w, "retry: 5000\nevent: disconnect\ndata: {\"type\":\"disconnect\",\"code\":\"no_stream\",\"reason\":\"this process serves no streams\",\"retry_ms\":5000,\"terminal\":false}\n\n")
+}
+
+// readiness is whether this process can do its work at the moment.
+type readiness struct {
+	db     *store.DB
+	drain  atomic.Bool
+	names  []string
+	checks []func(context.Context) error
+}
+
+func (r *readiness) add(name string, check func(context.Context) error) {
+	r.names = append(r.names, name)
+	r.checks = append(r.checks, check)
+}
+
+var errDraining = errors.New("draining")
+
+// ask runs every check, within ctx.
+func (r *readiness) ask(ctx context.Context) error {
+	if r.drain.Load() {
+		return errDraining
+	}
+	if err := r.db.Ping(ctx); err != nil {
+		return fmt.Errorf("postgres: %w", err)
+	}
+	for i, check := range r.checks {
+		if err := check(ctx); err != nil {
+			return fmt.Errorf("%s: %w", r.names[i], err)
+		}
+	}
+	return nil
+}
+
+func (r *readiness) now() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return r.ask(ctx)
+}
+
+// wait asks until everything is ready.
+func (r *readiness) wait(ctx context.Context) error {
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for r.ask(ctx) != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package deliver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+func TestJudgeOfEveryStatus(t *testing.T) {
+	t.Parallel()
+	for status := 100; status < 600; status++ {
+		v := judge(status, http.Header{}, nil)
+		want, class := schemas.Retry, schemas.ErrorStatus
+		switch {
+		case status == 410:
+			want = schemas.Gone
+		case status >= 200 && status < 300:
+			want, class = schemas.Delivered, schemas.ErrorNone
+		}
+		if v.outcome != want || v.class != class || v.shut {
+			t.Errorf("%d: %+v", status, v)
+		}
+		if v := judge(status, http.Header{"Webhook-Delivery": {"disable"}}, nil); v.outcome != schemas.Gone {
+			t.Errorf("%d with disable: %+v", status, v)
+		}
+		v = judge(status, http.Header{"Retry-After": {"7"}}, nil)
+		if shut := status == 429 || status == 503; v.shut != shut {
+			t.Errorf("%d with Retry-After: %+v", status, v)
+		}
+	}
+}
+
+func TestJudgeOfEveryError(t *testing.T) {
+	t.Parallel()
+	dial := func(err error) error { return &net.OpError{Op: "dial", Err: err} }
+	for want, errs := range map[schemas.ErrorClass][]error{
+		schemas.ErrorTimeout:  {context.DeadlineExceeded, fmt.Errorf("x: %w", os.ErrDeadlineExceeded)},
+		schemas.ErrorConnect:  {dial(os.NewSyscallError("connect", syscall.ECONNREFUSED)), syscall.ECONNRESET, dial(syscall.EHOSTUNREACH)},
+		schemas.ErrorDNS:      {dial(&net.DNSError{IsNotFound: true})},
+		schemas.ErrorTLS:      {tls.AlertError(40), errors.New("remote error: tls: handshake failure"), http.ErrSchemeMismatch},
+		schemas.ErrorRefused:  {dial(&refusedError{})},
+		schemas.ErrorBadURL:   {fmt.Errorf("no host: %w", errBadURL)},
+		schemas.ErrorProtocol: {io.ErrUnexpectedEOF, errors.New("malformed HTTP response")},
+		schemas.ErrorOurs: {
+			errOurs, dial(&net.DNSError{IsTimeout: true}), dial(&net.DNSError{IsTemporary: true}),
+			dial(os.NewSyscallError("socket", syscall.EMFILE)), dial(syscall.EADDRNOTAVAIL),
+		},
+	} {
+		for _, err := range errs {
+			v := judge(0, nil, err)
+			outcome := schemas.Retry
+			if want == schemas.ErrorRefused || want == schemas.ErrorBadURL {
+				outcome = schemas.Dead
+			}
+			if v.class != want || v.outcome != outcome {
+				t.Errorf("%v: %+v, want %s %s", err, v, outcome, want)
+			}
+		}
+	}
+}
+
+func TestRetryAfterIsReadInBothForms(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for s, want := range map[string]time.Duration{
+		"": 0, "x": 0, "-5": 0, "1.5": 0, "0": 0, "120": 2 * time.Minute, " 3 ": 3 * time.Second,
+		"86400": 24 * time.Hour, "86401": 24 * time.Hour, "9223372036854775807": 24 * time.Hour,
+		"Sun, 01 Mar 2026 12:10:00 GMT": 10 * time.Minute,
+		"Sun, 01 Mar 2026 11:10:00 GMT": 0,
+		"Sun, 08 Mar 2026 12:00:00 GMT": 24 * time.Hour,
+	} {
+		var v verdict
+		v.after, v.until = retryAfter(s)
+		if got := v.wait(now); got != want {
+			t.Errorf("%q: %v, want %v", s, got, want)
+		}
+	}
+}
+
+func TestNextStepFollowsTheLadder(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	ladder := schemas.Ladder{5 * time.Second, 30 * time.Second, 30 * time.Second}
+	failed := func(after time.Duration) verdict { return verdict{outcome: schemas.Retry, after: after} }
+	for _, c := range []struct {
+		name    string
+		attempt int
+		trigger schemas.Trigger
+		v       verdict
+		topic   string
+		due     time.Duration
+	}{
+		{"first", 0, schemas.TriggerEvent, failed(0), "webhook.retry.5s", 5 * time.Second},
+		{"second", 1, schemas.TriggerRetry, failed(0), "webhook.retry.30s", 30 * time.Second},
+		{"third", 2, schemas.TriggerRetry, failed(0), "webhook.retry.30s", 30 * time.Second},
+		{"last", 3, schemas.TriggerRetry, failed(0), "webhook.dead", 0},
+		{"asked less", 1, schemas.TriggerRetry, failed(7 * time.Second), "webhook.retry.30s", 30 * time.Second},
+		{"asked more", 0, schemas.TriggerEvent, failed(7 * time.Second), "webhook.retry.30s", 30 * time.Second},
+		{"asked too much", 0, schemas.TriggerEvent, failed(time.Hour), "webhook.retry.30s", time.Hour},
+		{"test", 0, schemas.TriggerTest, failed(0), "", 0},
+		{"operational", 0, schemas.TriggerOperational, failed(0), "webhook.dead", 0},
+		{"delivered", 0, schemas.TriggerEvent, verdict{outcome: schemas.Delivered}, "", 0},
+		{"gone", 0, schemas.TriggerEvent, verdict{outcome: schemas.Gone, class: schemas.ErrorStatus}, "webhook.dead", 0},
+		{"gone with thanks", 0, schemas.TriggerEvent, verdict{outcome: schemas.Gone}, "", 0},
+	} {
+		s := next(ladder, &schemas.Delivery{Attempt: c.attempt, Trigger: c.trigger}, c.v, now)
+		if s.topic != c.topic || s.tier > 0 && !s.due.Equal(now.Add(c.due)) || s.final() != (c.due == 0) {
+			t.Errorf("%s: %+v", c.name, s)
+		}
+	}
+}

@@ -1,0 +1,295 @@
+package deliver
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// A result is what a request taught about its endpoint.
+type result struct {
+	counted bool // false: it was not made, or the fault is ours
+	good    bool // delivered, and not slowly
+	took    time.Duration
+	shutFor time.Duration // Retry-After, for the whole lane
+}
+
+// A presence is the work of one partition, by lane.
+type presence struct {
+	jobs     map[*lane]int // waiting or in flight
+	paused   *lane         // for whom it is paused
+	resumeAt int           // the queue's length at which that ends
+}
+
+// lanes decides for every record whether it waits, goes or is parked.
+//
+// There is one lock. Decisions take microseconds, and one request touches its
+// lane, the pool, its partition and maybe other lanes, which a lock each would
+// have to take in some order. Under the lock nothing waits and no record is
+// written: requests are goroutines, and effects are queued. The order is
+// lanes.mu, then a partition's own lock (Begin, Pause, Done), never back.
+type lanes struct {
+	ladder  schemas.Ladder
+	attempt func(context.Context, *job)
+	// park gets a begun job, in the order in which records must reach their tier.
+	park func(j *job, wait time.Duration, why parkReason)
+
+	wg sync.WaitGroup
+
+	mu     sync.Mutex
+	byKey  map[laneKey]*lane
+	parts  map[*kafka.Partition]*presence
+	pool   pool
+	hungry []*lane // have ready jobs and found the pool full, in turn
+	seen   seen
+	repeat func()
+}
+
+func newLanes(ladder schemas.Ladder, maxInFlight int) *lanes {
+	return &lanes{
+		ladder: ladder, byKey: map[laneKey]*lane{}, parts: map[*kafka.Partition]*presence{},
+		pool: newPool(maxInFlight), seen: newSeen(), repeat: func() {},
+	}
+}
+
+// arrive takes a record from the topic and never blocks.
+func (s *lanes) arrive(j *job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.arriveLocked(j)
+}
+
+func (s *lanes) arriveLocked(j *job) {
+	switch s.seen.claim(j) {
+	case finished:
+		s.repeat()
+		j.item.Done()
+		return
+	case follows:
+		s.repeat()
+		return
+	case fresh:
+	}
+	now := time.Now()
+	l := s.lane(j, now)
+	j.lane = l
+	if wait, why := s.parkFor(l, j, now); wait > 0 {
+		s.parkLocked(j, wait, why, now)
+		return
+	}
+	l.push(j)
+	s.enter(j)
+	s.pump(l)
+}
+
+func (s *lanes) lane(j *job, now time.Time) *lane {
+	key := laneKey{j.d.SubscriptionID, j.d.Trigger == schemas.TriggerTest}
+	l := s.byKey[key]
+	if l == nil {
+		firstOpen, longest := 5*time.Second, 5*time.Second
+		if t := s.ladder.Tiers(); len(t) > 0 {
+			firstOpen, longest = min(t[0], 10*time.Second), t[len(t)-1]
+		}
+		l = newLane(key, firstOpen, longest)
+		s.byKey[key] = l
+	}
+	l.lastUsed = now
+	return l
+}
+
+// settled ends the claim of a job: its effect is durable, or it was let go.
+func (s *lanes) settled(j *job, durable bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !durable {
+		s.letGo(j)
+		return
+	}
+	for _, f := range s.seen.finish(keyOf(&j.d)) {
+		f.item.Done()
+	}
+}
+
+func (s *lanes) letGo(j *job) {
+	for _, f := range s.seen.release(keyOf(&j.d)) {
+		s.arriveLocked(f)
+	}
+}
+
+// pump begins what may begin.
+func (s *lanes) pump(l *lane) {
+	for len(l.ready) > 0 && l.inFlight < l.slots() {
+		if l.inFlight >= s.pool.room(l.answers()) {
+			if !l.hungry {
+				l.hungry = true
+				s.hungry = append(s.hungry, l)
+			}
+			return
+		}
+		report, ok := s.allow(l)
+		if !ok {
+			return // its probes are out; the end of one pumps again
+		}
+		s.begin(l, report)
+	}
+}
+
+func (s *lanes) allow(l *lane) (report func(error), ok bool) {
+	if len(s.ladder) == 0 || l.key.test {
+		return func(error) {}, true // what cannot be parked is not held back
+	}
+	report, err := l.breaker.Allow()
+	return report, err == nil
+}
+
+func (s *lanes) begin(l *lane, report func(error)) {
+	j := l.pop()
+	ctx, ok := j.item.Begin()
+	if !ok {
+		report(errUncounted)
+		s.leave(j)
+		l.unchain(j)
+		s.letGo(j)
+		return
+	}
+	j.report, j.begun = report, time.Now()
+	l.inFlight++
+	j.full = l.inFlight >= l.slots()
+	s.pool.take()
+	j.linger = time.AfterFunc(lingerAfter, func() { s.lingers(j) })
+	s.wg.Go(func() { s.attempt(ctx, j) })
+}
+
+// lingers is called when a request is older than lingerAfter. An endpoint that
+// has been answering slowly all along is merely slow; one of which nothing good
+// was heard since the request began hangs, and its queue is parked now and not
+// when the first request times out.
+func (s *lanes) lingers(j *job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j.ended {
+		return
+	}
+	l := j.lane
+	j.late, j.slow = true, s.pool.slowDown()
+	l.late++
+	if l.lastGood.Before(j.begun) && (!l.answered || l.limit.mean < lingerAfter/2) {
+		l.stuck = true
+	}
+	s.settleLane(l, time.Now())
+}
+
+// ended takes the result of a request, frees its slots and begins what waited.
+func (s *lanes) ended(j *job, r result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, l := time.Now(), j.lane
+	j.ended = true
+	j.linger.Stop()
+	s.pool.give(j.slow)
+	l.inFlight--
+	if j.late {
+		l.late--
+	}
+	l.stuck = l.stuck && l.late > 0 // whatever the late ones' ends say, they ended
+	s.leave(j)
+	l.unchain(j)
+	s.learn(l, j, r, now)
+	s.settleLane(l, now)
+}
+
+func (s *lanes) learn(l *lane, j *job, r result, now time.Time) {
+	if !r.counted {
+		j.report(errUncounted)
+		return
+	}
+	l.limit.took(r.took, r.good, j.full, now)
+	if r.good {
+		j.report(nil)
+		l.answered, l.failing, l.stuck, l.lastGood = true, false, false, now
+	} else {
+		j.report(errFailed)
+		l.failing = true
+	}
+	if r.shutFor > 0 {
+		l.shut(now.Add(r.shutFor))
+	}
+}
+
+// settleLane brings a lane in line with what was just learned of it: it parks
+// what would wait too long, lets its partition go on, and begins what may begin,
+// here and in the lanes that waited for a slot.
+func (s *lanes) settleLane(l *lane, now time.Time) {
+	if l.queued > 0 && len(s.ladder) > 0 && !l.key.test {
+		if closed := l.closedFor(now); closed > 0 {
+			s.evict(l, 0, closed, parkClosed, now)
+		} else if longest := 2 * max(parkAfter, s.ladder.Tiers()[0]); !s.pausedFor(l) && l.limit.wait(l.queued) > longest {
+			// Twice, so that what was let in is not thrown out by the next sample.
+			keep := int(longest / 2 / max(l.limit.mean/time.Duration(l.limit.now()), 1))
+			s.evict(l, keep, parkAfter, parkFlood, now)
+		}
+	}
+	s.unpause(l, now)
+	s.pump(l)
+	s.feed()
+}
+
+// feed gives free slots to the lanes that wait for one, each in its turn.
+func (s *lanes) feed() {
+	for range len(s.hungry) {
+		if s.pool.room(true) == 0 {
+			return
+		}
+		l := s.hungry[0]
+		s.hungry = s.hungry[1:]
+		l.hungry = false
+		s.pump(l)
+	}
+}
+
+// dropped forgets the queued jobs of a partition that has left. Those in flight
+// have ended before.
+func (s *lanes) dropped(topic string, partition int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.byKey {
+		gone := l.takeWaiting(func(j *job) bool {
+			p := j.item.Partition()
+			return p.Topic == topic && p.Number == partition
+		})
+		for _, j := range gone {
+			s.leave(j)
+			s.letGo(j)
+		}
+	}
+}
+
+// sweep forgets idle lanes, so that memory follows the endpoints in use.
+func (s *lanes) sweep(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, l := range s.byKey {
+		if !l.hungry && l.idle(now) {
+			delete(s.byKey, k)
+		}
+	}
+}
+
+// counts are for the metrics.
+func (s *lanes) counts() (lanes, inFlight, queued, open int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.byKey {
+		inFlight += l.inFlight
+		queued += l.queued
+		if l.breaker.State() != gobreaker.StateClosed {
+			open++
+		}
+	}
+	return len(s.byKey), inFlight, queued, open
+}

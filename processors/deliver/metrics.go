@@ -1,0 +1,67 @@
+package deliver
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+type metrics struct {
+	attempts *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	parked   map[parkReason]prometheus.Counter
+	poison   prometheus.Counter
+	repeats  prometheus.Counter
+	ours     prometheus.Counter
+	refused  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Namespace: "krib", Subsystem: "deliver", Name: name, Help: help})
+	}
+	m := &metrics{
+		attempts: f.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "krib", Subsystem: "deliver", Name: "attempts_total", Help: "Attempts by outcome and error class.",
+		}, []string{"outcome", "error_class"}),
+		duration: f.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "krib", Subsystem: "deliver", Name: "attempt_seconds", Help: "Duration of requests by outcome.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30},
+		}, []string{"outcome"}),
+		parked:  map[parkReason]prometheus.Counter{},
+		poison:  counter("poison_total", "Records that could not be decoded."),
+		repeats: counter("repeats_total", "Records that were dropped because they had been seen."),
+		ours:    counter("ours_total", "Deliveries parked because of our own faults."),
+		refused: counter("refused_writes_total", "Writes that Kafka refused."),
+	}
+	parked := f.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "krib", Subsystem: "deliver", Name: "parked_total", Help: "Records parked on a tier, by reason.",
+	}, []string{"reason"})
+	for _, why := range []parkReason{parkFlood, parkClosed, parkBehind, parkNotBefore, parkOurs} {
+		m.parked[why] = parked.WithLabelValues(string(why))
+	}
+	for _, o := range []schemas.Outcome{schemas.Delivered, schemas.Retry, schemas.Dead, schemas.Gone} {
+		m.duration.WithLabelValues(string(o))
+	}
+	m.attempts.WithLabelValues(string(schemas.Delivered), string(schemas.ErrorNone))
+	gauge := func(name, help string, get func() int) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "krib", Subsystem: "deliver", Name: name, Help: help},
+			func() float64 { return float64(get()) })
+	}
+	gauge("lanes", "Endpoints with a lane.", func() int { n, _, _, _ := l.counts(); return n })
+	gauge("in_flight", "Requests in flight.", func() int { _, n, _, _ := l.counts(); return n })
+	gauge("queued", "Records waiting in lanes.", func() int { _, _, n, _ := l.counts(); return n })
+	gauge("breakers_open", "Lanes whose breaker is not closed.", func() int { _, _, _, n := l.counts(); return n })
+	return m
+}
+
+func (m *metrics) attempted(o schemas.Outcome, c schemas.ErrorClass, took time.Duration) {
+	m.attempts.WithLabelValues(string(o), string(c)).Inc()
+	if took > 0 {
+		m.duration.WithLabelValues(string(o)).Observe(took.Seconds())
+	}
+}

@@ -1,0 +1,176 @@
+package deliver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+const (
+	// readBytes is how much of an answer is read, after decompression: enough for
+	// nearly every answer to end, which keeps its connection for the next request.
+	readBytes = 64 << 10
+	// keepBytes is how much of it is kept.
+	keepBytes = 4 << 10
+	userAgent = "Krib-Webhook/1.0"
+)
+
+// A sender makes requests. It uses the transport itself and no http.Client: a
+// redirect is then an answer like any other, and nothing follows it; nor does
+// any error carry the URL, which may hold a receiver's secret.
+type sender struct {
+	transport *http.Transport
+	timeout   time.Duration
+	allowHTTP bool
+}
+
+// An answer is all that came of one request.
+type answer struct {
+	status int
+	header http.Header
+	body   string // safe, at most keepBytes
+	took   time.Duration
+	err    error
+}
+
+func newSender(timeout time.Duration, allow []netip.Prefix, allowHTTP bool) *sender {
+	d := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second, Control: guard{allow}.control}
+	return &sender{timeout: timeout, allowHTTP: allowHTTP, transport: &http.Transport{
+		// A proxy would resolve the name itself, where no guard sees the address.
+		Proxy:       nil,
+		DialContext: d.DialContext,
+		// A transport with a dialer of its own speaks HTTP/1 unless it is told to.
+		ForceAttemptHTTP2: true,
+		MaxIdleConns:      4096,
+		// The default of 2 would close the rest of a busy lane's connections after
+		// every request.
+		MaxIdleConnsPerHost: maxSlots,
+		// Below the common 60 s after which servers and balancers close idle
+		// connections: a POST on one that is just being closed is a failed attempt.
+		IdleConnTimeout:        50 * time.Second,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}}
+}
+
+// send makes one POST. One deadline spans name, connection, headers and body.
+func (s *sender) send(ctx context.Context, d *schemas.Delivery, to *subscriber, trace string, at time.Time) answer {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	begun := time.Now()
+	a := s.roundTrip(ctx, d, to, trace, at)
+	a.took = time.Since(begun)
+	if a.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && classOf(a.err) != schemas.ErrorOurs {
+		// What a body reports when its deadline passes depends on the protocol.
+		a.err = fmt.Errorf("no whole answer within %s: %w", s.timeout, context.DeadlineExceeded)
+	}
+	return a
+}
+
+func (s *sender) roundTrip(ctx context.Context, d *schemas.Delivery, to *subscriber, trace string, at time.Time) answer {
+	req, err := s.request(ctx, d, to, trace, at)
+	if err != nil {
+		return answer{err: err}
+	}
+	res, err := s.transport.RoundTrip(req)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer func() { _ = res.Body.Close() }() // whatever it says, the answer is in
+	a := answer{status: res.StatusCode, header: res.Header}
+	body, err := io.ReadAll(io.LimitReader(res.Body, readBytes))
+	a.body = safe(body[:min(len(body), keepBytes)], keepBytes)
+	if err != nil {
+		a.err = fmt.Errorf("reading the answer: %w", err)
+	}
+	return a
+}
+
+func (s *sender) request(ctx context.Context, d *schemas.Delivery, to *subscriber, trace string, at time.Time) (*http.Request, error) {
+	u, err := s.target(to.URL)
+	if err != nil {
+		return nil, err
+	}
+	secrets := to.live(at)
+	if len(secrets) == 0 {
+		return nil, fmt.Errorf("the subscription has no live secret: %w", errOurs)
+	}
+	body := []byte(d.Payload)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, errBadURL // not err, which repeats the URL
+	}
+	unix := strconv.FormatInt(at.Unix(), 10)
+	signatures := make([]string, len(secrets))
+	for i, secret := range secrets {
+		signatures[i] = Sign(string(d.EventID), at, body, secret)
+	}
+	h := req.Header
+	h.Set("Content-Type", "application/json")
+	h.Set("User-Agent", userAgent)
+	h.Set(headerID, string(d.EventID))
+	h.Set(headerTimestamp, unix)
+	h.Set(headerSignature, strings.Join(signatures, " "))
+	h.Set("X-Webhook-Event", string(d.EventType))
+	h.Set("X-Webhook-ID", string(d.ID))
+	h.Set("X-Webhook-Timestamp", unix)
+	h.Set("X-Webhook-Signature", bodySignature(body, secrets[0]))
+	h.Set("X-Webhook-Attempt", strconv.Itoa(d.Attempt+1))
+	if to.apiKey != "" {
+		h.Set("Authorization", "Bearer "+to.apiKey.Reveal())
+	}
+	if trace != "" {
+		h.Set("traceparent", trace)
+	}
+	return req, nil
+}
+
+// target reads a subscription's URL. Its errors do not repeat it.
+func (s *sender) target(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("it cannot be parsed: %w", errBadURL)
+	case u.Scheme != "https" && (u.Scheme != "http" || !s.allowHTTP):
+		return nil, fmt.Errorf("its scheme is not allowed: %w", errBadURL)
+	case u.Hostname() == "" || u.Opaque != "":
+		return nil, fmt.Errorf("it has no host: %w", errBadURL)
+	case u.User != nil:
+		return nil, fmt.Errorf("it carries credentials: %w", errBadURL)
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return nil, fmt.Errorf("its port is out of range: %w", errBadURL)
+		}
+	}
+	return u, nil
+}
+
+// safe makes bytes into text that Postgres takes: valid UTF-8 without U+0000, no
+// longer than limit.
+func safe(b []byte, limit int) string {
+	s := strings.ReplaceAll(strings.ToValidUTF8(string(b), "\uFFFD"), "\x00", "\uFFFD")
+	if len(s) <= limit {
+		return s
+	}
+	s = s[:limit]
+	for {
+		r, n := utf8.DecodeLastRuneInString(s)
+		if r != utf8.RuneError || n != 1 {
+			return s
+		}
+		s = s[:len(s)-1] // a rune was cut
+	}
+}

@@ -1,0 +1,185 @@
+package deliver
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/schemas"
+)
+
+// oursWait is how long a delivery waits that our own fault keeps from being
+// made: long enough for a person to be told, short enough to be soon after.
+const oursWait = 30 * time.Second
+
+// slowAfter is the age from which a success does not count as one for the lane.
+func (w *Worker) slowAfter() time.Duration { return min(5*time.Second, w.timeout/2) }
+
+// attempt makes one request of a begun job and puts what follows. It is the
+// body of a goroutine.
+func (w *Worker) attempt(ctx context.Context, j *job) {
+	d := &j.d
+	sub, err := w.subs.lookup(ctx, d.SubscriptionID, w.table)
+	switch {
+	case ctx.Err() != nil:
+		w.abandon(j)
+		return
+	case err != nil:
+		w.ours(j, err)
+		return
+	case sub == nil:
+		w.withhold(j, schemas.ErrorDeleted)
+		return
+	case !sub.Active && d.Trigger != schemas.TriggerTest:
+		w.withhold(j, schemas.ErrorDisabled)
+		return
+	case sub.unopened != nil:
+		w.ours(j, sub.unopened)
+		return
+	}
+	at := time.Now()
+	a := w.sender.send(ctx, d, sub, j.trace, at)
+	if a.err != nil && ctx.Err() != nil {
+		// The partition leaves and its drain is over: whether the receiver got the
+		// request is not known, so the next owner makes it again.
+		w.abandon(j)
+		return
+	}
+	w.conclude(j, a, at)
+}
+
+// conclude turns an answer into records and into what the lane learns of it.
+func (w *Worker) conclude(j *job, a answer, at time.Time) {
+	v := judge(a.status, a.header, a.err)
+	if v.class == schemas.ErrorOurs {
+		w.ours(j, a.err)
+		return
+	}
+	now := time.Now()
+	n := next(w.ladder, &j.d, v, now)
+	rec := attemptOf(&j.d, a, at)
+	rec.Outcome, rec.ErrorClass, rec.Final = n.outcome, v.class, n.final()
+	if n.tier > 0 {
+		due := schemas.Stamp(n.due)
+		rec.NextAttemptAt = &due
+	}
+	w.metrics.attempted(n.outcome, v.class, a.took)
+	w.lanes.ended(j, w.lesson(v, a, now))
+	records := []*kgo.Record{w.encode(string(schemas.Attempts), rec.Meta(), &rec, j)}
+	if n.topic != "" {
+		d := j.d
+		d.Attempt++
+		d.Hop++
+		d.LastStatus, d.LastError = a.status, string(v.class)
+		d.NotBefore, d.DeadReason = n.notBefore, string(n.dead)
+		if n.tier > 0 {
+			d.Trigger = schemas.TriggerRetry
+		}
+		records = append(records, w.encode(n.topic, d.Meta(now), &d, j))
+	}
+	w.put(j, records)
+}
+
+// lesson is what an answer says about the endpoint. A refused address or a bad
+// URL was never called.
+func (w *Worker) lesson(v verdict, a answer, now time.Time) result {
+	if v.class == schemas.ErrorRefused || v.class == schemas.ErrorBadURL {
+		return result{}
+	}
+	r := result{counted: true, took: a.took}
+	r.good = v.outcome == schemas.Delivered && a.took < w.slowAfter()
+	if v.shut {
+		r.shutFor = v.wait(now)
+	}
+	if v.outcome == schemas.Gone {
+		// Until the word of it has come round and the table says disabled, nothing
+		// more is sent to who wants nothing more.
+		r.shutFor = lingerAfter
+	}
+	return r
+}
+
+// withhold ends a delivery without a request.
+func (w *Worker) withhold(j *job, class schemas.ErrorClass) {
+	rec := attemptOf(&j.d, answer{}, time.Now())
+	rec.Outcome, rec.ErrorClass, rec.Final = schemas.Withheld, class, true
+	w.metrics.attempted(schemas.Withheld, class, 0)
+	w.lanes.ended(j, result{})
+	w.put(j, []*kgo.Record{w.encode(string(schemas.Attempts), rec.Meta(), &rec, j)})
+}
+
+// ours parks a delivery that our own fault kept from being made. Its endpoint is
+// not charged. A test, which somebody waits for, is told.
+func (w *Worker) ours(j *job, cause error) {
+	w.metrics.ours.Inc()
+	// With our resolver down it would be a line for every delivery; the metric counts.
+	w.alarm.Do(func() {
+		w.logger.Error("a delivery waits for us to mend our own fault", slog.String("delivery_id", string(j.d.ID)),
+			slog.String("subscription_id", string(j.d.SubscriptionID)), slog.Any("error", cause))
+	})
+	w.lanes.ended(j, result{})
+	if j.d.Trigger == schemas.TriggerTest || len(w.ladder) == 0 {
+		w.bury(j, schemas.ErrorOurs, "the delivery could not be made for a reason on our side")
+		return
+	}
+	w.park(j, oursWait, parkOurs)
+}
+
+// park puts a begun job on the tier that covers the wait. It uses up no attempt
+// and makes no attempt record. The ladder is also a clock: what has grown older
+// than it, because its endpoint does not answer or because of us, is dead. A
+// flood is nobody's fault, and Retry-After was a promise; those wait on.
+func (w *Worker) park(j *job, wait time.Duration, why parkReason) {
+	now := time.Now()
+	blamed := why == parkClosed || why == parkOurs
+	if blamed && !j.d.CreatedAt.IsZero() && now.Sub(j.d.CreatedAt) > w.ladder.Total() {
+		w.bury(j, schemas.ErrorOutOfTime, "it was older than the retry schedule while its endpoint could not be called")
+		return
+	}
+	w.metrics.parked[why].Inc()
+	tier, _ := w.ladder.Covering(wait)
+	d := j.d
+	d.Hop++
+	w.put(j, []*kgo.Record{w.encode(schemas.TierTopic(tier), d.Meta(now), &d, j)})
+}
+
+// bury ends a delivery as dead although no request was made now. Tests leave no
+// dead letter.
+func (w *Worker) bury(j *job, class schemas.ErrorClass, text string) {
+	now := time.Now()
+	rec := attemptOf(&j.d, answer{}, now)
+	rec.Outcome, rec.ErrorClass, rec.Error, rec.Final = schemas.Dead, class, text, true
+	w.metrics.attempted(schemas.Dead, class, 0)
+	records := []*kgo.Record{w.encode(string(schemas.Attempts), rec.Meta(), &rec, j)}
+	if j.d.Trigger != schemas.TriggerTest {
+		d := j.d
+		d.Hop++
+		d.NotBefore, d.DeadReason = nil, string(class)
+		records = append(records, w.encode(string(schemas.DeadLetters), d.Meta(now), &d, j))
+	}
+	w.put(j, records)
+}
+
+func (w *Worker) abandon(j *job) {
+	w.lanes.ended(j, result{})
+	w.lanes.settled(j, false)
+	j.item.Abandon()
+}
+
+func (w *Worker) put(j *job, records []*kgo.Record) {
+	w.effects.Put(kafka.Effect{Item: j.item, Records: records, Settled: func(durable bool) { w.lanes.settled(j, durable) }})
+}
+
+// encode makes a record with the trace of the delivery. Values of package
+// schemas always encode.
+func (w *Worker) encode(topic string, m schemas.Meta, v any, j *job) *kgo.Record {
+	m.TraceParent = j.trace
+	r, err := kafka.Encode(topic, string(j.d.SubscriptionID), m, v)
+	if err != nil {
+		panic("deliver: " + err.Error())
+	}
+	return r
+}
