@@ -98,7 +98,7 @@ func (c *devConfig) run(ctx context.Context, out io.Writer, log *slog.Logger) er
 		stopServers()
 		_ = g.Wait() // their errors were told where they stopped the run
 	}()
-	stopKafka, err := c.bringKafka(servers, g, log)
+	stopKafka, err := c.bringKafka(servers, log)
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func (c *devConfig) listenAll(ctx context.Context) (*devListeners, error) {
 }
 
 // bringKafka starts the embedded broker unless there is a real one.
-func (c *devConfig) bringKafka(servers context.Context, g *errgroup.Group, log *slog.Logger) (stop func(), err error) {
+func (c *devConfig) bringKafka(servers context.Context, log *slog.Logger) (stop func(), err error) {
 	if len(c.brokers) > 0 {
 		return func() {}, nil
 	}
@@ -242,9 +242,12 @@ func (c *devConfig) bringKafka(servers context.Context, g *errgroup.Group, log *
 		return nil, err
 	}
 	c.brokers = k.Addrs()
-	g.Go(func() error { return k.Run(servers) })
+	trim, stopTrim := context.WithCancel(servers)
+	trimmed := make(chan error, 1)
+	go func() { trimmed <- k.Run(trim) }()
 	return func() {
-		if err := k.Close(); err != nil {
+		stopTrim()
+		if err := errors.Join(<-trimmed, k.Close()); err != nil {
 			log.Warn("stopping the broker failed", slog.Any("error", err))
 		}
 	}, nil

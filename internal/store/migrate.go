@@ -24,6 +24,9 @@ func Migrate(ctx context.Context, url string) error {
 		return fmt.Errorf("opening the database: %w", redacted(err))
 	}
 	defer func() { _ = db.Close() }()
+	if err := db.PingContext(ctx); err != nil {
+		return fmt.Errorf("connecting to Postgres: %w", err)
+	}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return fmt.Errorf("opening the migrations: %w", err)

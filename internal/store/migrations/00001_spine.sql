@@ -1,24 +1,29 @@
 -- +goose Up
 
--- Roles are the cluster's, not the database's: another database may have made
--- them already, perhaps at this very moment.
+-- Roles are the cluster's, not the database's: another database's migration may
+-- make or grant the same one at this very moment, which Postgres reports in
+-- several ways. So each step is tried again.
 -- +goose statementbegin
 do $$
 declare r text;
 begin
   foreach r in array array['krib_api', 'krib_relay', 'krib_sink', 'krib_jobs'] loop
-    if not exists (select from pg_roles where rolname = r) then
+    for try in 1..20 loop
       begin
-        execute format('create role %I nologin', r);
-      exception when duplicate_object or unique_violation then null;
+        if not exists (select from pg_roles where rolname = r) then
+          execute format('create role %I nologin', r);
+        end if;
+        -- A superuser may become anyone. Others need the grant said: from version 16
+        -- on, making a role does not by itself allow to become it.
+        if not (select rolsuper from pg_roles where rolname = current_user) then
+          execute format('grant %I to current_user', r);
+        end if;
+        exit;
+      exception when others then
+        if try = 20 then raise; end if;
+        perform pg_sleep(0.05 * random());
       end;
-    end if;
-    if not pg_has_role(current_user, r, 'member') then
-      begin
-        execute format('grant %I to current_user', r);
-      exception when unique_violation then null;
-      end;
-    end if;
+    end loop;
   end loop;
 end $$;
 -- +goose statementend
