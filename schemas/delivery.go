@@ -72,7 +72,7 @@ const (
 	ErrorStatus     ErrorClass = "status"  // an answer that is not 2xx
 	ErrorTimeout    ErrorClass = "timeout" // no whole answer before the deadline
 	ErrorConnect    ErrorClass = "connect" // refused, reset, unreachable
-	ErrorDNS        ErrorClass = "dns"     // the name does not exist
+	ErrorDNS        ErrorClass = "dns"     // the name does not resolve, and others do
 	ErrorTLS        ErrorClass = "tls"
 	ErrorRefused    ErrorClass = "refused_address" // an address we do not call
 	ErrorBadURL     ErrorClass = "bad_url"
@@ -112,7 +112,8 @@ type Attempt struct {
 }
 
 // CountsForHealth says whether an attempt may change a subscription's health:
-// tests and operational deliveries never do, nor does what was not sent.
+// tests and operational deliveries never do, nor does what was not sent, nor what
+// failed for a reason on our side.
 func (a *Attempt) CountsForHealth() bool {
-	return a.Trigger != TriggerTest && a.Trigger != TriggerOperational && a.Outcome != Withheld
+	return a.Trigger != TriggerTest && a.Trigger != TriggerOperational && a.Outcome != Withheld && a.ErrorClass != ErrorOurs
 }

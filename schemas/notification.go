@@ -125,8 +125,11 @@ type FeedRecord struct {
 // A Progress is the value on outbox.progress: the outbox rows that were
 // published by the transaction that this record is part of.
 type Progress struct {
-	IDs []int64   `json:"ids"`
-	At  time.Time `json:"at"`
+	// Outbox names the database whose rows they are: a new or restored one gives
+	// the same ids to other rows.
+	Outbox string    `json:"outbox"`
+	IDs    []int64   `json:"ids"`
+	At     time.Time `json:"at"`
 }
 
 // A Poison is the value on krib.poison: a record that its reader could not

@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/krib-ai/krib/schemas"
 )
 
 // An Effect is what handling an item brought forth.
@@ -133,11 +135,10 @@ func (e *Effects) write(x Effect) {
 	var (
 		mu      sync.Mutex
 		left    = len(x.Records)
-		refused []*kgo.Record
-		errs    error
+		refused refusals
 	)
 	if left == 0 {
-		e.settle(x, nil, nil)
+		e.settle(x, refused)
 		return
 	}
 	for _, r := range x.Records {
@@ -145,20 +146,38 @@ func (e *Effects) write(x Effect) {
 		// way, and closing the client ends those that no broker takes.
 		e.cl.Produce(context.Background(), r, func(r *kgo.Record, err error) {
 			mu.Lock()
-			if err != nil {
-				refused, errs = append(refused, r), errors.Join(errs, err)
-			}
+			refused.add(r, err)
 			left--
 			last := left == 0
 			mu.Unlock()
 			if last {
-				e.settle(x, refused, errs)
+				e.settle(x, refused)
 			}
 		})
 	}
 }
 
-func (e *Effects) settle(x Effect, refused []*kgo.Record, err error) {
+// refusals are the records of one effect that were not written: those that may be
+// tried again, and those that no broker will ever take.
+type refusals struct {
+	forNow, forGood []*kgo.Record
+	err             error
+}
+
+func (f *refusals) add(r *kgo.Record, err error) {
+	switch {
+	case err == nil:
+		return
+	case forGood(err):
+		f.forGood = append(f.forGood, r)
+	default:
+		f.forNow = append(f.forNow, r)
+	}
+	f.err = errors.Join(f.err, err)
+}
+
+func (e *Effects) settle(x Effect, f refusals) {
+	err := f.err
 	if err == nil {
 		if x.Settled != nil {
 			x.Settled(true)
@@ -171,10 +190,14 @@ func (e *Effects) settle(x Effect, refused []*kgo.Record, err error) {
 		return
 	}
 	e.failed()
-	e.logger.Error("a write was refused", slog.String("reader", e.reader), slog.String("topic", refused[0].Topic), slog.Int("tries", x.tries), slog.Any("error", err))
-	x.Records = refused
-	if forGood(err) {
-		e.Put(e.poisoned(x, err))
+	e.logger.Error("a write was refused", slog.String("reader", e.reader), slog.Int("records", len(f.forNow)+len(f.forGood)), slog.Int("tries", x.tries), slog.Any("error", err))
+	x.Records = f.forNow
+	// Poison that is refused is lost to people, but must not stop the partition.
+	if len(f.forGood) > 0 && f.forGood[0].Topic != string(schemas.PoisonRecords) {
+		x.Records = append(x.Records, e.poisoned(x, err).Records...)
+	}
+	if len(f.forNow) == 0 {
+		e.Put(x)
 		return
 	}
 	x.tries++

@@ -9,8 +9,10 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,7 +87,8 @@ func (c Config) GroupOptions(group string) []kgo.Opt {
 		// A record is marked after its effect, so a crash repeats work and never
 		// loses it.
 		kgo.AutoCommitMarks(),
-		kgo.AutoCommitInterval(time.Second),
+		// What is done and not committed is repeated after a kill.
+		kgo.AutoCommitInterval(200*time.Millisecond),
 	)
 }
 
@@ -113,6 +116,14 @@ func TransactionalOptions(id string) []kgo.Opt {
 		kgo.TransactionalID(id),
 		kgo.TransactionTimeout(TransactionTimeout),
 	}
+}
+
+// Joined is nil while the client is a member of its group, as far as it knows.
+func Joined(cl *kgo.Client) error {
+	if _, generation := cl.GroupMetadata(); generation < 0 {
+		return errors.New("it has not joined its consumer group")
+	}
+	return nil
 }
 
 // NewProducer makes a client that only writes, idempotently. Close it to flush.
@@ -193,16 +204,28 @@ func HeaderOf(r *kgo.Record, key string) string {
 // would then be refused for ever and hold up its partition.
 const maxPoisonBytes = 600 << 10
 
+// maxPoisonText bounds a key, a header and the error; with maxPoisonHeaders of
+// them, each byte perhaps six in JSON, the whole stays under what brokers take.
+const (
+	maxPoisonText    = 512
+	maxPoisonHeaders = 20
+)
+
+func cut(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxPoisonText)], "\uFFFD") }
+
 // PoisonOf wraps a record that reader could not decode, for krib.poison. The
 // original is in it, whole up to maxPoisonBytes, so a person can mend and
 // requeue it.
 func PoisonOf(reader string, r *kgo.Record, cause error) (*kgo.Record, error) {
 	p := schemas.Poison{
-		Reader: reader, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Error: cause.Error(),
-		Key: r.Key, Value: r.Value[:min(len(r.Value), maxPoisonBytes)], At: schemas.Stamp(time.Now()), Headers: map[string]string{},
+		Reader: reader, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Error: cut(cause.Error()),
+		Key: r.Key[:min(len(r.Key), maxPoisonText)], Value: r.Value[:min(len(r.Value), maxPoisonBytes)], At: schemas.Stamp(time.Now()), Headers: map[string]string{},
 	}
-	for _, h := range r.Headers {
-		p.Headers[h.Key] = string(h.Value)
+	for i, h := range r.Headers {
+		if i == maxPoisonHeaders {
+			break
+		}
+		p.Headers[cut(h.Key)] = cut(string(h.Value))
 	}
 	id := fmt.Sprintf("%s-%s-%d-%d", reader, r.Topic, r.Partition, r.Offset)
 	meta := schemas.Meta{ID: id, Type: "krib.poison", Subject: r.Topic, Time: p.At, Schema: schemas.SchemaPoison}

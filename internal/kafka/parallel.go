@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ type ParallelOptions struct {
 // crash repeats work and never loses any.
 type Parallel struct {
 	opts ParallelOptions
+	log  *slog.Logger
 	cl   *kgo.Client
 
 	mu    sync.Mutex
@@ -64,7 +66,7 @@ func NewParallel(c Config, o ParallelOptions) (*Parallel, error) {
 	if o.Drain == 0 {
 		o.Drain = 5 * time.Second
 	}
-	p := &Parallel{opts: o, parts: map[topicPartition]*Partition{}}
+	p := &Parallel{opts: o, log: c.Logger, parts: map[topicPartition]*Partition{}}
 	opts := append(c.Options(o.Group), c.GroupOptions(o.Group)...)
 	opts = append(opts,
 		// A partition that is resumed is asked for by the next fetch, and the one under
@@ -109,6 +111,10 @@ func (p *Parallel) Run(ctx context.Context) error {
 		if fetches.IsClientClosed() {
 			return fmt.Errorf("polling as %s: %w", p.opts.Group, kgo.ErrClientClosed)
 		}
+		fetches.EachError(func(topic string, n int32, err error) {
+			p.log.WarnContext(ctx, "fetching failed; it is tried again",
+				slog.String("group", p.opts.Group), slog.String("topic", topic), slog.Int("partition", int(n)), slog.Any("error", err))
+		})
 		fetches.EachPartition(p.dispatch)
 		p.cl.AllowRebalance()
 	}
@@ -155,6 +161,9 @@ func (p *Parallel) revoked(ctx context.Context, cl *kgo.Client, rs map[string][]
 
 func (p *Parallel) lost(_ context.Context, _ *kgo.Client, ls map[string][]int32) { p.leave(ls) }
 
+// cancelGrace is what cancelled work gets to end, for all partitions together.
+const cancelGrace = time.Second
+
 // leave ends the partitions: nothing new begins, what is in flight gets Drain,
 // the rest is cancelled and waited for, and from then on nothing marks.
 func (p *Parallel) leave(ps map[string][]int32) {
@@ -177,6 +186,11 @@ func (p *Parallel) leave(ps map[string][]int32) {
 	for _, part := range gone {
 		part.drain(ctx)
 	}
+	ctx, cancelled := context.WithTimeout(context.Background(), cancelGrace)
+	defer cancelled()
+	for _, part := range gone {
+		part.wait(ctx)
+	}
 	for _, part := range gone {
 		part.end()
 		if p.opts.Revoked != nil {
@@ -195,7 +209,7 @@ func (p *Parallel) stop() {
 	}
 	p.mu.Unlock()
 	p.leave(all)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_ = p.cl.CommitMarkedOffsets(ctx) // as in revoked
 }
@@ -387,8 +401,7 @@ func (p *Partition) close() {
 	}
 }
 
-// drain waits for what is in flight, cancels it at the timeout, and waits for
-// the cancellation to be taken.
+// drain waits for what is in flight and cancels it when ctx ends.
 func (p *Partition) drain(ctx context.Context) {
 	p.mu.Lock()
 	idle := p.idle
@@ -402,9 +415,19 @@ func (p *Partition) drain(ctx context.Context) {
 	case <-ctx.Done():
 		p.cancel()
 	}
+}
+
+// wait waits for what was cancelled; a worker that ignores it cannot mark anyway.
+func (p *Partition) wait(ctx context.Context) {
+	p.mu.Lock()
+	idle := p.idle
+	p.mu.Unlock()
+	if idle == nil {
+		return
+	}
 	select {
 	case <-idle:
-	case <-time.After(2 * time.Second): // a worker that ignores its context cannot mark anyway
+	case <-ctx.Done():
 	}
 }
 

@@ -77,9 +77,10 @@ func (t *Table) advance(pos int64) {
 
 // WaitUntilCurrent blocks until the table has applied everything that was
 // committed to the topic when it was called: whoever wrote a record before that
-// call finds it applied after.
+// call finds it applied after. While a transaction is open on the topic it waits
+// for its end, so give it longer than a transaction may take.
 func (t *Table) WaitUntilCurrent(ctx context.Context) error {
-	end, err := t.committedEnd(ctx)
+	end, err := t.end(ctx)
 	if err != nil {
 		return err
 	}
@@ -98,11 +99,18 @@ func (t *Table) WaitUntilCurrent(ctx context.Context) error {
 	}
 }
 
-// committedEnd is the last stable offset, or 0 where nothing is left to read: a
-// partition whose records were all deleted ends where it starts.
-func (t *Table) committedEnd(ctx context.Context) (int64, error) {
+// end is the high watermark, or 0 where nothing is left to read: a partition whose
+// records were all deleted ends where it starts.
+//
+// The last stable offset would be too early. Suppose one transaction wrote a
+// subscription and a booking. Its commit is decided, and the brokers write the
+// markers, each partition's at its own time. The booking's comes first: it is
+// read, and its reader asks how far the subscriptions go. The last stable offset
+// is still before the subscription. The high watermark is behind it, since the
+// record was acknowledged before the commit began.
+func (t *Table) end(ctx context.Context) (int64, error) {
 	adm := kadm.NewClient(t.cl)
-	ends, err := adm.ListCommittedOffsets(ctx, t.topic)
+	ends, err := adm.ListEndOffsets(ctx, t.topic)
 	if err == nil {
 		err = ends.Error()
 	}

@@ -129,3 +129,35 @@ func TestTableThatDoesNotMoveAnswersWithTheContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// One transaction may hold a subscription and a booking, and its markers come to
+// the partitions one by one. So the table must wait for what is written and not
+// decided yet: the last stable offset would be before it.
+func TestTableWaitsForATransactionThatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	conf, _ := broker(t, "words", 1)
+	writer, err := kgo.NewClient(append(conf.Options("writer"), TransactionalOptions("writer")...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	table, applied := follow(t, conf, "words")
+	if err := writer.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.ProduceSync(t.Context(), &kgo.Record{Topic: "words", Key: []byte("k"), Value: []byte("v")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := table.WaitUntilCurrent(short); err == nil {
+		t.Error("the table is current while a record is undecided")
+	}
+	if err := writer.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	current(t, table)
+	if got := applied()["k"]; got != "v" {
+		t.Errorf("applied %q", got)
+	}
+}

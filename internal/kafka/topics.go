@@ -31,6 +31,10 @@ func (d Drift) String() string {
 // described, so that a producer started next finds it.
 func CreateTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) error {
 	adm := kadm.NewClient(cl)
+	topics, err := durable(ctx, adm, topics)
+	if err != nil {
+		return err
+	}
 	for _, t := range topics {
 		conf := make(map[string]*string, len(t.Config))
 		for k, v := range t.Config {
@@ -42,6 +46,24 @@ func CreateTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) e
 		}
 	}
 	return waitForTopics(ctx, adm, topics)
+}
+
+// durable adds what three brokers allow: an acknowledgement means two copies, so
+// one broker may be lost at any moment. With fewer it would refuse every write.
+func durable(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) ([]schemas.Topic, error) {
+	brokers, err := adm.ListBrokers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing the brokers: %w", err)
+	}
+	out := slices.Clone(topics)
+	if len(brokers) < 3 {
+		return out, nil
+	}
+	for i := range out {
+		out[i].Config = maps.Clone(out[i].Config)
+		out[i].Config["min.insync.replicas"] = "2"
+	}
+	return out, nil
 }
 
 func waitForTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) error {
@@ -78,6 +100,10 @@ func allLed(ts kadm.TopicDetails) bool {
 // Diff compares the cluster's topics with what they should be.
 func Diff(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) ([]Drift, error) {
 	adm := kadm.NewClient(cl)
+	topics, err := durable(ctx, adm, topics)
+	if err != nil {
+		return nil, err
+	}
 	have, err := adm.ListTopics(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing topics: %w", err)
