@@ -39,18 +39,15 @@ const maxAhead = 730
 // several callers for one night one wins and the others get a Conflict.
 func (p *Producer) CreateBooking(ctx context.Context, s store.Scope, o *Once, in NewBooking) (BookingAnswer, error) {
 	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (BookingAnswer, error) {
-		prop, err := tx.LockProperty(ctx, in.PropertyID)
+		c := change{tx: tx, actor: actor(s), now: schemas.Stamp(time.Now())}
+		prop, webhooks, err := tx.LockProperty(ctx, in.PropertyID)
+		if err == nil {
+			err = checkStay(&prop, &in, c.now)
+		}
 		if err != nil {
-			return BookingAnswer{}, err
+			return c.standing(ctx, s, &in, err)
 		}
-		now := schemas.Stamp(time.Now())
-		if err := checkStay(&prop, &in, now); err != nil {
-			return BookingAnswer{}, err
-		}
-		c := change{tx: tx, actor: actor(s), now: now}
-		if c.hostWebhooks, err = tx.HostWebhooks(ctx, prop.HostID); err != nil {
-			return BookingAnswer{}, err
-		}
+		c.hostWebhooks = webhooks
 		same, err := c.clearDates(ctx, s, &in)
 		if err != nil {
 			return BookingAnswer{}, err
@@ -61,6 +58,22 @@ func (p *Producer) CreateBooking(ctx context.Context, s store.Scope, o *Once, in
 		b, err := c.create(ctx, s, &prop, &in, p.o.BookingTTL)
 		return BookingAnswer{Booking: b}, err
 	})
+}
+
+// standing answers the caller's own equal booking in the place of a refusal: what
+// was booked already is not judged by today's price and today's rules.
+func (c *change) standing(ctx context.Context, s store.Scope, in *NewBooking, refusal error) (BookingAnswer, error) {
+	if k := schemas.KindOf(refusal); k != schemas.Rule && k != schemas.NotFound {
+		return BookingAnswer{}, refusal
+	}
+	have, err := c.tx.HeldStay(ctx, s.Agent, in.PropertyID, in.CheckIn, in.CheckOut)
+	if err != nil {
+		return BookingAnswer{}, err
+	}
+	if have == nil || expired(have, c.now) || !sameStay(have, in) {
+		return BookingAnswer{}, refusal
+	}
+	return BookingAnswer{Booking: *have, Repeated: true}, nil
 }
 
 // checkStay are the contract's checks, in its order.
@@ -114,28 +127,25 @@ type change struct {
 // returned; anything else is a Conflict. It sees other agents' bookings, so
 // nothing of them leaves but their dates.
 func (c *change) clearDates(ctx context.Context, s store.Scope, in *NewBooking) (*schemas.Booking, error) {
+	held, err := c.tx.OverlappingBookings(ctx, in.PropertyID, in.CheckIn, in.CheckOut)
+	if err != nil {
+		return nil, err
+	}
 	var same *schemas.Booking
-	err := c.tx.AsPlatform(ctx, func() error {
-		held, err := c.tx.OverlappingBookings(ctx, in.PropertyID, in.CheckIn, in.CheckOut)
-		if err != nil {
-			return err
-		}
-		for i := range held {
-			b := &held[i]
-			switch {
-			case expired(b, c.now):
-				if err := c.expire(ctx, b); err != nil {
-					return err
-				}
-			case b.AgentID == s.Agent && sameStay(b, in):
-				same = b
-			default:
-				return datesTaken(b.CheckIn, b.CheckOut)
+	for i := range held {
+		b := &held[i]
+		switch {
+		case expired(b, c.now):
+			if err := c.tx.AsPlatform(ctx, func() error { return c.expire(ctx, b) }); err != nil {
+				return nil, err
 			}
+		case b.AgentID == s.Agent && sameStay(b, in):
+			same = b
+		default:
+			return nil, datesTaken(b.CheckIn, b.CheckOut)
 		}
-		return nil
-	})
-	return same, err
+	}
+	return same, nil
 }
 
 func datesTaken(in, out schemas.Date) error {
@@ -168,13 +178,15 @@ func (c *change) create(ctx context.Context, s store.Scope, p *store.Property, i
 	b.Version = 2
 	asked := c.event(schemas.HostResponseNeeded, &b)
 	asked.Reminder = schemas.ReminderCreated
-	if err := c.tx.InsertBooking(ctx, &b); err != nil {
-		if errors.Is(err, store.ErrDatesTaken) {
-			return b, datesTaken(in.CheckIn, in.CheckOut)
-		}
+	rows, err := rowsOf(ctx, created, asked)
+	if err != nil {
 		return b, err
 	}
-	return b, c.emit(ctx, created, asked)
+	err = c.tx.InsertBooking(ctx, &b, rows)
+	if errors.Is(err, store.ErrDatesTaken) {
+		err = datesTaken(in.CheckIn, in.CheckOut)
+	}
+	return b, err
 }
 
 // event takes a copy of the booking as it is now.
@@ -185,15 +197,17 @@ func (c *change) event(t schemas.EventType, b *schemas.Booking) *schemas.Event {
 	}
 }
 
-func (c *change) emit(ctx context.Context, events ...*schemas.Event) error {
+// rowsOf are the events' records, under one trace.
+func rowsOf(ctx context.Context, events ...*schemas.Event) ([]store.OutboxRow, error) {
+	ctx = schemas.WithTrace(ctx, schemas.TraceOf(ctx))
 	rows := make([]store.OutboxRow, len(events))
 	for i, e := range events {
 		var err error
-		if rows[i], err = row(string(schemas.BookingEvents), string(e.Booking.ID), e.Meta(), e); err != nil {
-			return err
+		if rows[i], err = row(ctx, string(schemas.BookingEvents), string(e.Booking.ID), e.Meta(), e); err != nil {
+			return nil, err
 		}
 	}
-	return c.tx.Enqueue(ctx, rows...)
+	return rows, nil
 }
 
 // move carries a locked booking to another status, with its event. Whether it
@@ -213,12 +227,13 @@ func (c *change) move(ctx context.Context, b *schemas.Booking, to schemas.Bookin
 		changed = append(changed, "cancelled_at", "cancellation_reason")
 	case schemas.Pending, schemas.Completed, schemas.NoShow:
 	}
-	if err := c.tx.SaveBooking(ctx, b); err != nil {
-		return err
-	}
 	e := c.event(schemas.StatusEvent(to), b)
 	e.Changed, e.PreviousStatus = changed, from
-	return c.emit(ctx, e)
+	rows, err := rowsOf(ctx, e)
+	if err != nil {
+		return err
+	}
+	return c.tx.SaveBooking(ctx, b, rows)
 }
 
 // expire cancels a request that has run out, in the name of the system.

@@ -88,7 +88,7 @@ func (p *Producer) touch(ctx context.Context, s store.Scope, id schemas.Notifica
 }
 
 func feed(ctx context.Context, tx *store.Tx, f schemas.FeedRecord) error {
-	r, err := row(string(schemas.HostNotifications), string(f.HostID), f.Meta(), f)
+	r, err := row(ctx, string(schemas.HostNotifications), string(f.HostID), f.Meta(), f)
 	if err != nil {
 		return err
 	}

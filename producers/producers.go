@@ -131,7 +131,8 @@ func update[T any](ctx context.Context, p *Producer, s store.Scope, run func(con
 }
 
 // row makes an outbox row of a value, keyed.
-func row(topic, key string, meta schemas.Meta, v any) (store.OutboxRow, error) {
+func row(ctx context.Context, topic, key string, meta schemas.Meta, v any) (store.OutboxRow, error) {
+	meta.TraceParent = schemas.TraceOf(ctx)
 	b, err := schemas.Encode(v)
 	if err != nil {
 		return store.OutboxRow{}, err

@@ -133,7 +133,39 @@ func (p *Producer) DeleteSubscription(ctx context.Context, s store.Scope, id sch
 		sub.Version++
 		sub.UpdatedAt = schemas.Stamp(time.Now())
 		meta := sub.Meta()
+		meta.TraceParent = schemas.TraceOf(ctx)
 		return sub, tx.Enqueue(ctx, store.OutboxRow{Topic: string(schemas.Subscriptions), Key: &key, Headers: meta.Headers()})
+	})
+}
+
+// A ToggleAnswer is what ToggleSubscription has done.
+type ToggleAnswer struct {
+	ID        schemas.SubscriptionID
+	AgentName string
+	Old, New  bool // whether it is active
+}
+
+// ToggleSubscription switches a subscription that is off on, whoever switched it
+// off, and one that is on off. Its health starts anew in both directions.
+func (p *Producer) ToggleSubscription(ctx context.Context, s store.Scope, o *Once, id schemas.SubscriptionID) (ToggleAnswer, error) {
+	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (ToggleAnswer, error) {
+		sub, err := tx.LockSubscription(ctx, id)
+		if err != nil {
+			return ToggleAnswer{}, err
+		}
+		now := schemas.Stamp(time.Now())
+		a := ToggleAnswer{ID: id, AgentName: sub.AgentName, Old: sub.Active, New: !sub.Active}
+		sub.Active, sub.DisabledReason, sub.Version, sub.UpdatedAt = a.New, schemas.DisabledByOwner, sub.Version+1, now
+		if a.New {
+			sub.DisabledReason, sub.EnabledAt = "", now
+		}
+		if err := tx.SaveSubscription(ctx, &sub); err != nil {
+			return a, err
+		}
+		if err := tx.ResetHealth(ctx, id); err != nil {
+			return a, err
+		}
+		return a, publish(ctx, tx, &sub)
 	})
 }
 
@@ -158,7 +190,7 @@ func Disable(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, why s
 }
 
 func publish(ctx context.Context, tx *store.Tx, sub *store.Subscription) error {
-	r, err := row(string(schemas.Subscriptions), string(sub.ID), sub.Meta(), &sub.Subscription)
+	r, err := row(ctx, string(schemas.Subscriptions), string(sub.ID), sub.Meta(), &sub.Subscription)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schema
 		)
 		for i := range subs {
 			sub := &subs[i].Subscription
-			d, r, err := testDelivery(sub, event, data, now)
+			d, r, err := testDelivery(ctx, sub, event, data, now)
 			if err != nil {
 				return nil, err
 			}
@@ -51,7 +51,7 @@ func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schema
 	})
 }
 
-func testDelivery(sub *schemas.Subscription, event schemas.EventType, data json.RawMessage, now time.Time) (*schemas.Delivery, store.OutboxRow, error) {
+func testDelivery(ctx context.Context, sub *schemas.Subscription, event schemas.EventType, data json.RawMessage, now time.Time) (*schemas.Delivery, store.OutboxRow, error) {
 	id := schemas.NewEventID()
 	body, err := schemas.Encode(schemas.WebhookBody{
 		ID: id, Type: event, EventType: event, Sequence: 1, ExternalAgentURL: sub.URL, Data: data, Timestamp: now, SubscriptionID: sub.ID,
@@ -63,6 +63,6 @@ func testDelivery(sub *schemas.Subscription, event schemas.EventType, data json.
 		ID: schemas.NewDeliveryID(), EventID: id, EventType: event, SubscriptionID: sub.ID, AgentID: sub.AgentID, Sequence: 1,
 		Trigger: schemas.TriggerTest, CreatedAt: now, Payload: string(body),
 	}
-	r, err := row(string(schemas.Deliveries), string(sub.ID), d.Meta(now), d)
+	r, err := row(ctx, string(schemas.Deliveries), string(sub.ID), d.Meta(now), d)
 	return d, r, err
 }

@@ -145,9 +145,12 @@ func (t *Tx) FoldHealth(ctx context.Context, f HealthFold) (Health, bool, error)
 	return hs[0], true, nil
 }
 
-// EnabledSince tells, for those subscriptions that exist, since when.
+// EnabledSince tells, for those subscriptions that exist, since when. It locks
+// them, in the order of ids: whoever touches a subscription's health holds the
+// subscription first, as its deletion does.
 func (t *Tx) EnabledSince(ctx context.Context, ids []schemas.SubscriptionID) (map[schemas.SubscriptionID]time.Time, error) {
-	rows, err := t.tx.Query(ctx, `select id, enabled_at from webhook_subscriptions where id = any($1)`, texts(ids))
+	rows, err := t.tx.Query(ctx, `
+		select id, enabled_at from webhook_subscriptions where id = any($1) order by id for no key update`, texts(ids))
 	if err != nil {
 		return nil, fmt.Errorf("reading when subscriptions were enabled: %w", err)
 	}
@@ -166,7 +169,7 @@ func (t *Tx) EnabledSince(ctx context.Context, ids []schemas.SubscriptionID) (ma
 	return out, nil
 }
 
-// ResetHealth starts a subscription's counts anew, when it is switched on.
+// ResetHealth starts a subscription's counts anew, when it is switched on or off.
 func (t *Tx) ResetHealth(ctx context.Context, id schemas.SubscriptionID) error {
 	_, err := t.tx.Exec(ctx, `
 		update webhook_health set failed_attempts = 0, failures_since_success = 0, first_failure_at = null

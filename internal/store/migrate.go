@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver that goose opens
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -19,9 +20,13 @@ var migrations embed.FS
 // call it at once: a session lock lets one work and the others wait. The URL's
 // user must be allowed to create roles and the extension btree_gist.
 func Migrate(ctx context.Context, url string) error {
+	// Parsed here first, since the driver's own error repeats parts of the URL.
+	if _, err := pgx.ParseConfig(url); err != nil {
+		return fmt.Errorf("reading the database URL: %w", redacted(err))
+	}
 	db, err := sql.Open("pgx", url)
 	if err != nil {
-		return fmt.Errorf("opening the database: %w", redacted(err))
+		return fmt.Errorf("opening the database: %w", err)
 	}
 	defer func() { _ = db.Close() }()
 	if err := db.PingContext(ctx); err != nil {

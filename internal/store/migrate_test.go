@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -139,7 +140,7 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 			first := true
 			err := db.Update(t.Context(), store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
 				runs.Add(1)
-				if _, err := tx.LockProperty(ctx, homes[i]); err != nil {
+				if _, _, err := tx.LockProperty(ctx, homes[i]); err != nil {
 					return err
 				}
 				if first {
@@ -147,7 +148,7 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 					both.Done()
 					both.Wait()
 				}
-				_, err := tx.LockProperty(ctx, homes[1-i])
+				_, _, err := tx.LockProperty(ctx, homes[1-i])
 				return err
 			})
 			if err != nil {
@@ -176,4 +177,32 @@ func TestAnErrorOfTheCommandIsNotTriedAgain(t *testing.T) {
 	if !errors.Is(err, boom) || runs != 1 {
 		t.Errorf("got %v after %d runs", err, runs)
 	}
+}
+
+// A row from an odd clock lies in the default partition when its month's own is
+// to be made. That month stays there, and the sink goes on.
+func TestAnOddClockDoesNotStopTheAttempts(t *testing.T) {
+	t.Parallel()
+	db, err := store.Open(t.Context(), testenv.Database(t), store.RoleSink, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	odd := time.Now().AddDate(0, 3, 0)
+	write := func(id schemas.DeliveryID, at time.Time) {
+		t.Helper()
+		err := db.Update(t.Context(), store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
+			if err := tx.EnsureAttemptPartitions(ctx, at); err != nil {
+				return err
+			}
+			_, err := tx.InsertAttempts(ctx, []schemas.Attempt{{DeliveryID: id, Number: 1, SubscriptionID: "sub_1", StartedAt: at, DeliveryCreatedAt: odd}})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("dlv_1", time.Now())
+	write("dlv_2", time.Now().AddDate(0, 2, 0))
+	write("dlv_3", odd)
 }

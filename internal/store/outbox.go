@@ -25,6 +25,14 @@ type OutboxRow struct {
 // Enqueue inserts rows in their order, in the command's own transaction.
 func (t *Tx) Enqueue(ctx context.Context, rows ...OutboxRow) error {
 	b := &pgx.Batch{}
+	enqueue(b, rows)
+	if err := t.tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("writing to the outbox: %w", err)
+	}
+	return nil
+}
+
+func enqueue(b *pgx.Batch, rows []OutboxRow) {
 	for _, r := range rows {
 		if r.Headers == nil {
 			r.Headers = []schemas.Header{} // an empty JSON list, not null
@@ -32,10 +40,6 @@ func (t *Tx) Enqueue(ctx context.Context, rows ...OutboxRow) error {
 		b.Queue(`insert into outbox (topic, key, partition, headers, value) values ($1, $2, $3, $4, $5)`,
 			r.Topic, r.Key, r.Partition, r.Headers, r.Value)
 	}
-	if err := t.tx.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("writing to the outbox: %w", err)
-	}
-	return nil
 }
 
 // An OutboxLeader is the one session that may publish the outbox. It holds an
@@ -43,8 +47,12 @@ func (t *Tx) Enqueue(ctx context.Context, rows ...OutboxRow) error {
 // transaction pooler; when the session is gone, so is the lock. It is not safe
 // for concurrent use.
 type OutboxLeader struct {
-	conn *pgx.Conn
+	conn   *pgx.Conn
+	outbox string
 }
+
+// Outbox names this database's outbox; ids of rows mean something only with it.
+func (l *OutboxLeader) Outbox() string { return l.outbox }
 
 // outboxLock is the advisory lock's number; it means nothing else.
 const outboxLock = 7010
@@ -70,11 +78,11 @@ func LeadOutbox(ctx context.Context, url string) (*OutboxLeader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting the relay: %w", err)
 	}
-	l := &OutboxLeader{conn}
+	l := &OutboxLeader{conn: conn}
 	var got bool
 	err = become(ctx, conn, RoleRelay)
 	if err == nil {
-		err = conn.QueryRow(ctx, `select pg_try_advisory_lock($1)`, outboxLock).Scan(&got)
+		err = conn.QueryRow(ctx, `select pg_try_advisory_lock($1), (select id from outbox_identity)`, outboxLock).Scan(&got, &l.outbox)
 	}
 	if err != nil {
 		l.Close()
@@ -82,7 +90,7 @@ func LeadOutbox(ctx context.Context, url string) (*OutboxLeader, error) {
 	}
 	if !got {
 		l.Close()
-		return nil, nil //nolint:nilnil // "another one leads" is no error and no leader
+		return nil, nil // "another one leads" is no error and no leader
 	}
 	return l, nil
 }

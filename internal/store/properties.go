@@ -141,18 +141,25 @@ func likeEscape(s string) string {
 // Property is a home by id: an active one for everybody, any for its own host
 // and for the platform.
 func (t *Tx) Property(ctx context.Context, id schemas.PropertyID) (Property, error) {
-	return t.property(ctx, id, "")
+	return oneProperty[Property](ctx, t, id, "", "")
 }
 
 // LockProperty reads an active home and keeps others from booking it until the
-// transaction ends. It leaves foreign keys to it free.
-func (t *Tx) LockProperty(ctx context.Context, id schemas.PropertyID) (Property, error) {
-	return t.property(ctx, id, " and p.status = 'active' for no key update")
+// transaction ends; it leaves foreign keys to it free. webhooks is its host's own
+// switch for webhooks.
+func (t *Tx) LockProperty(ctx context.Context, id schemas.PropertyID) (p Property, webhooks bool, err error) {
+	type locked struct {
+		Property
+
+		Webhooks bool `db:"webhooks"`
+	}
+	l, err := oneProperty[locked](ctx, t, id, `, krib_host_webhooks(p.host_id) as webhooks`, ` and p.status = 'active' for no key update`)
+	return l.Property, l.Webhooks, err
 }
 
-func (t *Tx) property(ctx context.Context, id schemas.PropertyID, rest string) (Property, error) {
-	rows, _ := t.tx.Query(ctx, `select `+propertyColumns+` from properties p where p.id = $1`+rest, string(id)) // CollectExactlyOneRow reports the error
-	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Property])
+func oneProperty[T any](ctx context.Context, t *Tx, id schemas.PropertyID, columns, rest string) (T, error) {
+	rows, _ := t.tx.Query(ctx, `select `+propertyColumns+columns+` from properties p where p.id = $1`+rest, string(id)) // CollectExactlyOneRow reports the error
+	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return p, schemas.Errorf(schemas.NotFound, "property_not_found", "there is no active property %q", id)

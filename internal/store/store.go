@@ -101,7 +101,8 @@ func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
 // A Tx is one transaction; its methods are the queries of this package. It is
 // valid only inside the function that it was handed to.
 type Tx struct {
-	tx pgx.Tx
+	tx    pgx.Tx
+	scope Scope
 }
 
 // Update runs fn in a transaction and commits. A deadlock or a serialisation
@@ -112,7 +113,7 @@ func (db *DB) Update(ctx context.Context, s Scope, fn func(context.Context, *Tx)
 	begin := "begin; set local lock_timeout = '5s'; " + s.settings()
 	var err error
 	for range 3 {
-		err = db.run(ctx, begin, fn)
+		err = db.run(ctx, s, begin, fn)
 		if !retryable(err) {
 			break
 		}
@@ -129,24 +130,29 @@ func (db *DB) Update(ctx context.Context, s Scope, fn func(context.Context, *Tx)
 // Read runs fn in a read-only transaction in which every query sees the same
 // moment.
 func (db *DB) Read(ctx context.Context, s Scope, fn func(context.Context, *Tx) error) error {
-	return db.run(ctx, "begin isolation level repeatable read read only; "+s.settings(), fn)
+	return db.run(ctx, s, "begin isolation level repeatable read read only; "+s.settings(), fn)
 }
 
-func (db *DB) run(ctx context.Context, begin string, fn func(context.Context, *Tx) error) error {
+func (db *DB) run(ctx context.Context, s Scope, begin string, fn func(context.Context, *Tx) error) error {
 	opts := pgx.TxOptions{BeginQuery: begin} // one round trip for all of it
-	return pgx.BeginTxFunc(ctx, db.pool, opts, func(tx pgx.Tx) error { return fn(ctx, &Tx{tx}) })
+	return pgx.BeginTxFunc(ctx, db.pool, opts, func(tx pgx.Tx) error { return fn(ctx, &Tx{tx, s}) })
 }
 
 // settings is the statement that gives a transaction its scope. All three are
 // always set, so that a pooled session never carries the scope of another.
 func (s Scope) settings() string {
-	platform := ""
-	if s.Platform {
-		platform = "on"
-	}
 	return "select set_config('krib.agent_id', " + quote(string(s.Agent)) + ", true), set_config('krib.host_id', " +
-		quote(string(s.Host)) + ", true), set_config('krib.platform', " + quote(platform) + ", true)"
+		quote(string(s.Host)) + ", true), set_config('krib.platform', " + quote(s.platform()) + ", true)"
 }
+
+func (s Scope) platform() string {
+	if s.Platform {
+		return "on"
+	}
+	return ""
+}
+
+const setPlatform = `select set_config('krib.platform', $1, true)`
 
 // quote makes a string literal. The begin statement has no parameters, since it
 // is several statements in one message.
@@ -158,18 +164,13 @@ func quote(s string) string {
 // AsPlatform runs fn inside the same transaction with the platform's sight: for
 // the few steps of a command that touch what is not its caller's.
 func (t *Tx) AsPlatform(ctx context.Context, fn func() error) error {
-	const set = `select set_config('krib.platform', $1, true)`
-	var before string
-	if err := t.tx.QueryRow(ctx, `select coalesce(current_setting('krib.platform', true), '')`).Scan(&before); err != nil {
-		return fmt.Errorf("reading the scope: %w", err)
-	}
-	if _, err := t.tx.Exec(ctx, set, "on"); err != nil {
+	if _, err := t.tx.Exec(ctx, setPlatform, "on"); err != nil {
 		return fmt.Errorf("widening the scope: %w", err)
 	}
 	if err := fn(); err != nil {
 		return err
 	}
-	if _, err := t.tx.Exec(ctx, set, before); err != nil {
+	if _, err := t.tx.Exec(ctx, setPlatform, t.scope.platform()); err != nil {
 		return fmt.Errorf("narrowing the scope: %w", err)
 	}
 	return nil

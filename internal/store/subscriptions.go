@@ -72,7 +72,7 @@ func (t *Tx) SubscriptionByURL(ctx context.Context, a schemas.AgentID, url strin
 	s, err := pgx.CollectExactlyOneRow(rows, scanSubscription)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return nil, nil //nolint:nilnil // none is an answer
+		return nil, nil // none is an answer
 	case err != nil:
 		return nil, fmt.Errorf("reading the subscription of a URL: %w", err)
 	}

@@ -33,11 +33,12 @@ func refused(err error) bool {
 	return strings.Contains(err.Error(), "invalid record partitioning choice")
 }
 
-// lastProgress is the last committed record of outbox.progress. The tail of the
-// partition is commit markers and, after faults, records of aborted transactions,
-// so the last record is not at the end: it is looked for backwards, in windows
-// that double.
-func lastProgress(ctx context.Context, c kafka.Config) (schemas.Progress, error) {
+// lastProgress is the last committed record of outbox.progress that is about the
+// given outbox. The tail of the partition is commit markers and, after faults,
+// records of aborted transactions, so the last record is not at the end: it is
+// looked for backwards, in windows that double. What cannot be decoded is passed,
+// and so is the progress of another database: its ids mean other rows.
+func lastProgress(ctx context.Context, c kafka.Config, outbox string) (schemas.Progress, error) {
 	topic := string(schemas.OutboxProgress)
 	cl, err := kgo.NewClient(append(c.Options("relay-progress"), kgo.KeepControlRecords())...)
 	if err != nil {
@@ -57,12 +58,12 @@ func lastProgress(ctx context.Context, c kafka.Config) (schemas.Progress, error)
 		if from >= end.Offset {
 			return schemas.Progress{}, nil // nothing was ever published
 		}
-		last, err := lastIn(ctx, cl, topic, from, end.Offset)
+		last, err := lastIn(ctx, cl, topic, from, end.Offset, outbox)
 		if err != nil {
 			return schemas.Progress{}, err
 		}
 		if last != nil {
-			return schemas.Decode[schemas.Progress](last.Value)
+			return *last, nil
 		}
 		if from == start.Offset {
 			return schemas.Progress{}, nil
@@ -70,11 +71,11 @@ func lastProgress(ctx context.Context, c kafka.Config) (schemas.Progress, error)
 	}
 }
 
-// lastIn reads [from, end) and returns its last data record, if any.
-func lastIn(ctx context.Context, cl *kgo.Client, topic string, from, end int64) (*kgo.Record, error) {
+// lastIn reads [from, end) and returns the last progress of the outbox, if any.
+func lastIn(ctx context.Context, cl *kgo.Client, topic string, from, end int64, outbox string) (*schemas.Progress, error) {
 	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(from)}})
 	defer cl.RemoveConsumePartitions(map[string][]int32{topic: {0}})
-	var last *kgo.Record
+	var last *schemas.Progress
 	for at := from; at < end; {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
@@ -82,7 +83,9 @@ func lastIn(ctx context.Context, cl *kgo.Client, topic string, from, end int64) 
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			if r.Offset < end && !r.Attrs.IsControl() {
-				last = r
+				if p, err := schemas.Decode[schemas.Progress](r.Value); err == nil && p.Outbox == outbox {
+					last = &p
+				}
 			}
 			at = r.Offset + 1
 		})

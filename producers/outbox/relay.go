@@ -34,6 +34,8 @@ const (
 	// publishTimeout is below the idle timeout of the lock's session, so a leader
 	// whose broker hangs gives up before it can lose the lock unaware.
 	publishTimeout = 15 * time.Second
+	// stopTimeout is what a batch that is under way gets after a stop was asked for.
+	stopTimeout = 3 * time.Second
 	// retryEvery is how often a follower asks for the lock, and how long a leader
 	// rests after a fault.
 	retryEvery = 500 * time.Millisecond
@@ -53,6 +55,8 @@ type Relay struct {
 	o       Options
 	m       metrics
 	leading atomic.Bool
+	// following says that another relay was seen to lead.
+	following atomic.Bool
 }
 
 type metrics struct {
@@ -76,6 +80,15 @@ func New(o Options) *Relay {
 
 // Leading says whether this relay holds the lead at the moment.
 func (r *Relay) Leading() bool { return r.leading.Load() }
+
+// Ready is nil while the outbox is in hands: this relay's, or another's that had
+// the lock when this one last asked for it.
+func (r *Relay) Ready(context.Context) error {
+	if r.leading.Load() || r.following.Load() {
+		return nil
+	}
+	return errors.New("the relay neither leads nor follows")
+}
 
 // Run leads or waits until ctx ends. Faults of Postgres and Kafka end the lead,
 // never Run: it starts over from the lock.
@@ -103,6 +116,7 @@ func (r *Relay) Run(ctx context.Context) error {
 // publish it again.
 func (r *Relay) lead(ctx context.Context) error {
 	lock, err := store.LeadOutbox(ctx, r.o.DatabaseURL)
+	r.following.Store(err == nil && lock == nil)
 	if err != nil || lock == nil {
 		return err
 	}
@@ -122,7 +136,7 @@ func (r *Relay) lead(ctx context.Context) error {
 	if _, _, err := cl.ProducerID(initCtx); err != nil {
 		return fmt.Errorf("fencing the former relay: %w", err)
 	}
-	done, err := lastProgress(initCtx, r.o.Kafka)
+	done, err := lastProgress(initCtx, r.o.Kafka, lock.Outbox())
 	if err != nil {
 		return err
 	}
@@ -164,8 +178,10 @@ func (r *Relay) pass(ctx context.Context, lock *store.OutboxLeader, cl *kgo.Clie
 	if ctx.Err() != nil {
 		return 0, nil
 	}
+	asked := ctx
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
+	defer context.AfterFunc(asked, func() { time.AfterFunc(stopTimeout, cancel) })()
 	rows, err := lock.Oldest(ctx, maxRows, maxBytes)
 	if err != nil || len(rows) == 0 {
 		return 0, err
@@ -178,7 +194,7 @@ func (r *Relay) pass(ctx context.Context, lock *store.OutboxLeader, cl *kgo.Clie
 // them. Rows that Kafka refuses for good are found by halving: a batch of one
 // that is refused is the culprit.
 func (r *Relay) publish(ctx context.Context, lock *store.OutboxLeader, cl *kgo.Client, rows []store.OutboxRow) error {
-	err := transact(ctx, cl, rows)
+	err := transact(ctx, cl, lock.Outbox(), rows)
 	switch {
 	case err == nil:
 		r.m.published.Add(float64(len(rows)))
@@ -198,13 +214,14 @@ func (r *Relay) publish(ctx context.Context, lock *store.OutboxLeader, cl *kgo.C
 	return r.publish(ctx, lock, cl, rows[half:])
 }
 
-func transact(ctx context.Context, cl *kgo.Client, rows []store.OutboxRow) error {
+func transact(ctx context.Context, cl *kgo.Client, outbox string, rows []store.OutboxRow) error {
 	if err := cl.BeginTransaction(); err != nil {
 		return fmt.Errorf("beginning a transaction: %w", err)
 	}
-	p := schemas.Progress{IDs: ids(rows), At: schemas.Stamp(time.Now())}
+	p := schemas.Progress{Outbox: outbox, IDs: ids(rows), At: schemas.Stamp(time.Now())}
 	meta := schemas.Meta{
 		ID: fmt.Sprintf("progress-%d", rows[len(rows)-1].ID), Type: "outbox.progress", Subject: "outbox", Time: p.At, Schema: schemas.SchemaProgress,
+		TraceParent: schemas.NewTraceParent(),
 	}
 	mark, err := kafka.Encode(string(schemas.OutboxProgress), "outbox", meta, p)
 	if err != nil {
@@ -214,7 +231,15 @@ func transact(ctx context.Context, cl *kgo.Client, rows []store.OutboxRow) error
 	for i := range rows {
 		records = append(records, recordOf(&rows[i]))
 	}
-	err = cl.ProduceSync(ctx, records...).FirstErr()
+	produced := make(chan error, 1)
+	kafka.ProduceAll(ctx, cl, records, func(err error) { produced <- err })
+	select {
+	case err = <-produced:
+	case <-ctx.Done():
+		// A request that was sent and not answered keeps its records, whatever their
+		// context says: only closing the client, which follows, gives them up.
+		return fmt.Errorf("publishing: %w", ctx.Err())
+	}
 	if err == nil {
 		err = cl.EndTransaction(ctx, kgo.TryCommit)
 		if err != nil {

@@ -138,7 +138,7 @@ func TestACrashBetweenPublishAndDeleteRepeatsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := transact(t.Context(), cl, rows); err != nil {
+	if err := transact(t.Context(), cl, lock.Outbox(), rows); err != nil {
 		t.Fatal(err)
 	}
 	lock.Close() // the process dies here
@@ -165,7 +165,7 @@ func TestAPausedLeaderThatWakesUpCanPublishNothing(t *testing.T) {
 	testenv.Run(t, g.relay().Run)
 	g.put(t, events, "one", "v2")
 	leaderless(t, g)
-	if err := transact(t.Context(), cl, old); err == nil {
+	if err := transact(t.Context(), cl, lock.Outbox(), old); err == nil {
 		t.Error("the paused leader published")
 	}
 	if err := lock.Delete(t.Context(), []int64{1}); err == nil {
@@ -188,14 +188,14 @@ func TestProgressIsFoundBehindAbortedTransactions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := transact(t.Context(), cl, rows); err != nil {
+	if err := transact(t.Context(), cl, lock.Outbox(), rows); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {
 		if err := cl.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}
-		r := &kgo.Record{Topic: string(schemas.OutboxProgress), Key: []byte("outbox"), Value: []byte(`{"ids":[99]}`)}
+		r := &kgo.Record{Topic: string(schemas.OutboxProgress), Key: []byte("outbox"), Value: fmt.Appendf(nil, `{"outbox":%q,"ids":[99]}`, lock.Outbox())}
 		if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestProgressIsFoundBehindAbortedTransactions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p, err := lastProgress(t.Context(), g.Config)
+	p, err := lastProgress(t.Context(), g.Config, lock.Outbox())
 	if err != nil || len(p.IDs) != 1 || p.IDs[0] != rows[0].ID {
 		t.Errorf("got %v, %v, want row %d", p.IDs, err, rows[0].ID)
 	}
@@ -261,4 +261,20 @@ func TestASecondRelayTakesOverWhenTheFirstStops(t *testing.T) {
 	if got := values(g.Read(t, events, 2)); got != "v1 v2" {
 		t.Errorf("got %s, want v1 v2", got)
 	}
+}
+
+// Progress that cannot be read, or that is about another database's rows, says
+// nothing about ours: neither stops the relay nor makes it forget a row.
+func TestForeignAndDamagedProgressIsPassed(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.put(t, events, "one", "v1", "v2")
+	for _, v := range []string{"{", "{}", `{"outbox":"another","ids":[1,2]}`, "\xff"} {
+		g.ProduceRecord(t, &kgo.Record{Topic: string(schemas.OutboxProgress), Key: []byte("outbox"), Value: []byte(v)})
+	}
+	testenv.Run(t, g.relay().Run)
+	if got := values(g.Read(t, events, 2)); got != "v1 v2" {
+		t.Errorf("got %s, want v1 v2", got)
+	}
+	leaderless(t, g)
 }

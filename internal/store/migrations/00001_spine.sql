@@ -59,7 +59,7 @@ create table api_keys (
 -- The API's role cannot read the keys; it can ask about one whose hash it has.
 create function krib_api_key(hash bytea)
   returns table (id text, agent_id text, scopes text[], platform boolean, rate_limit_per_minute int)
-  language sql stable security definer set search_path = pg_catalog, public as $$
+  language sql stable security definer set search_path = pg_catalog, public, pg_temp as $$
   select k.id, k.agent_id, k.scopes, k.platform, k.rate_limit_per_minute
   from public.api_keys k
   where k.key_hash = hash and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
@@ -78,7 +78,7 @@ create table host_settings (
 
 -- All that booking needs of another one's settings.
 create function krib_host_webhooks(host text) returns boolean
-  language sql stable security definer set search_path = pg_catalog, public as $$
+  language sql stable security definer set search_path = pg_catalog, public, pg_temp as $$
   select coalesce((select s.webhook_notifications from public.host_settings s where s.host_id = host), true)
 $$;
 
@@ -158,7 +158,7 @@ grant select on krib_property_names to krib_api, krib_jobs;
 -- Its arguments are not called check_in and check_out: a column of the same name
 -- would win over them.
 create function krib_dates_taken(property text, arrival date, departure date) returns boolean
-  language sql stable security definer set search_path = pg_catalog, public as $$
+  language sql stable security definer set search_path = pg_catalog, public, pg_temp as $$
   select exists (select from public.bookings b
     where b.property_id = property and b.status in ('pending', 'confirmed')
       and (b.status = 'confirmed' or b.expires_at is null or b.expires_at > now())
@@ -177,6 +177,14 @@ create table outbox (
 );
 -- The table is emptied as fast as it fills: dead rows are its normal state.
 alter table outbox set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
+
+-- Names this outbox in what is published about it, since another database, or
+-- this one restored, gives the same ids to other rows.
+create table outbox_identity (
+  id text constraint outbox_identity_pk primary key default gen_random_uuid()::text,
+  one boolean not null default true constraint outbox_identity_one unique constraint outbox_identity_true check (one)
+);
+insert into outbox_identity default values;
 
 create table outbox_stuck (
   id bigint constraint outbox_stuck_pk primary key,
@@ -265,7 +273,7 @@ create table webhook_attempts_default partition of webhook_attempts default;
 -- Makes the partitions of the month of `at` and of the next one.
 -- +goose statementbegin
 create function krib_attempt_partitions(at timestamptz) returns void
-  language plpgsql security definer set search_path = pg_catalog, public as $$
+  language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 declare m timestamptz; name text;
 begin
   perform pg_advisory_xact_lock(7011);
@@ -274,8 +282,13 @@ begin
     m := date_trunc('month', (m at time zone 'utc')) at time zone 'utc';
     name := 'webhook_attempts_' || to_char(m at time zone 'utc', 'YYYYMM');
     if to_regclass('public.' || name) is null then
+      -- Rows from an odd clock may lie in the default partition already; then this
+      -- month's rows stay there too.
+      begin
       execute format('create table public.%I partition of public.webhook_attempts for values from (%L) to (%L)',
         name, m, ((m at time zone 'utc') + interval '1 month') at time zone 'utc');
+      exception when check_violation then null;
+      end;
     end if;
   end loop;
 end $$;
@@ -320,6 +333,7 @@ grant execute on function krib_agent, krib_host, krib_platform to krib_api;
 revoke execute on function krib_api_key, krib_host_webhooks, krib_dates_taken, krib_attempt_partitions from public;
 grant execute on function krib_api_key, krib_host_webhooks, krib_dates_taken to krib_api;
 grant execute on function krib_attempt_partitions to krib_sink, krib_jobs;
+grant execute on function krib_host_webhooks to krib_jobs;
 
 grant select, update on properties to krib_api;
 grant select, insert, update on bookings, idempotency_keys, host_notifications to krib_api;
@@ -330,6 +344,7 @@ grant select, insert, update on host_settings, hosts to krib_api;
 grant insert on outbox to krib_api;
 
 grant select, delete on outbox to krib_relay;
+grant select on outbox_identity to krib_relay;
 grant insert on outbox_stuck to krib_relay;
 
 grant select, insert, update on host_notifications, sink_offsets, webhook_attempts, webhook_health to krib_sink;

@@ -1,0 +1,55 @@
+package jobs_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/krib-ai/krib/internal/jobs"
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// Old answers go, and notifications that nobody has any more once the topic has
+// forgotten them; what is younger, or still in somebody's inbox, stays.
+func TestHousekeepingRemovesOnlyWhatNobodyNeeds(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }()
+	_, err = c.Exec(t.Context(), `
+		insert into idempotency_keys (caller, method, path, key, body_hash, created_at)
+		select 'agent:1', 'POST', '/', k, '', now() - age from (values ('old', interval '25 hours'), ('young', interval '23 hours')) v (k, age);
+		insert into host_notifications (id, host_id, type, title, message, booking_id, property_id, priority, action_required, action_url,
+		  created_at, updated_at, deleted_at, expires_at)
+		select id, 'host_1', 'urgent', '', '', '', '', 'high', false, '', now() - age, now(), deleted, expires from (values
+		  ('deleted long ago', interval '9 days', now(), null::timestamptz),
+		  ('expired long ago', interval '9 days', null, now() - interval '1 day'),
+		  ('deleted and still in the log', interval '7 days', now(), null),
+		  ('old and still there', interval '90 days', null, null)) v (id, age, deleted, expires)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(t.Context(), url, store.RoleJobs, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	jobs.New(jobs.Options{DB: db, Logger: testenv.Logger(t), FeedRetention: 7 * 24 * time.Hour}).Once(t.Context(), time.Now())
+	rows, _ := c.Query(t.Context(), `select key from idempotency_keys union all select id from host_notifications order by 1`)
+	left, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"deleted and still in the log", "old and still there", "young"}
+	if len(left) != 3 || left[0] != want[0] || left[1] != want[1] || left[2] != want[2] {
+		t.Errorf("left %q, want %q", left, want)
+	}
+}
