@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,8 +34,15 @@ const (
 	// maxPoll is where the cost of a transaction has vanished beside its records'.
 	maxPoll   = 1_000
 	startPoll = 64
-	// tableTimeout bounds the wait for the subscription table within a batch.
-	tableTimeout = 5 * time.Second
+	// tableTimeout bounds the wait for the subscription table before a batch. It
+	// covers a transaction that a dead relay left open on the subscriptions.
+	tableTimeout = kafka.TransactionTimeout + 5*time.Second
+	// endTimeout is for the end of a transaction alone: also one that took too long
+	// must be ended.
+	endTimeout = 5 * time.Second
+	// deliveryBytes is about what one delivery of one event takes, to bound a poll
+	// before anything of it is rendered.
+	deliveryBytes = 4 << 10
 )
 
 // Options of a Processor. All but Registry are required.
@@ -49,7 +57,9 @@ type Processor struct {
 	o     Options
 	table *table
 	m     metrics
-	poll  int // records of the next poll, adapted to what the last ones made
+	// client is the running session's.
+	client atomic.Pointer[kgo.Client]
+	poll   int // records of the next poll, adapted to what the last ones made
 }
 
 type metrics struct {
@@ -82,21 +92,35 @@ func counter(name, help string) prometheus.Counter {
 // broker within a minute is returned, so that a supervisor sees it. A broker that
 // does not answer is waited for: the rest of the process can work without it.
 func (p *Processor) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	tableCtx, stopTable := context.WithCancel(context.WithoutCancel(ctx))
 	tableEnd := make(chan error, 1)
-	go func() { tableEnd <- p.table.Run(tableCtx) }()
-	defer func() {
-		stopTable()
-		if err := <-tableEnd; err != nil {
-			p.o.Logger.ErrorContext(ctx, "the subscription table ended", slog.Any("error", err))
-		}
+	go func() {
+		err := p.table.Run(tableCtx)
+		stop(err) // without its table there is nothing to match with
+		tableEnd <- err
 	}()
+	err := p.sessions(ctx)
+	stopTable()
+	return errors.Join(err, <-tableEnd)
+}
 
+// Ready is nil while a session is a member of the group.
+func (p *Processor) Ready(context.Context) error {
+	cl := p.client.Load()
+	if cl == nil {
+		return errors.New("it has no session")
+	}
+	return kafka.Joined(cl)
+}
+
+func (p *Processor) sessions(ctx context.Context) error {
 	var faults []time.Time
 	for ctx.Err() == nil {
 		err := p.session(ctx)
 		if err == nil || ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // asked to stop; what failed, failed for that
 		}
 		p.m.rebuilt.Inc()
 		p.o.Logger.WarnContext(ctx, "fan-out builds its session anew", slog.Any("error", err))
@@ -128,8 +152,10 @@ func (p *Processor) session(ctx context.Context) error {
 		return fmt.Errorf("making the session: %w", err)
 	}
 	defer s.CloseAllowingRebalance()
+	p.client.Store(s.Client())
+	defer p.client.Store(nil)
 	for {
-		fetches := s.PollRecords(ctx, p.poll)
+		fetches := s.PollRecords(ctx, min(p.poll, max(1, maxOutput/deliveryBytes/max(1, p.table.most()))))
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -145,6 +171,7 @@ func (p *Processor) session(ctx context.Context) error {
 		err := p.batch(context.WithoutCancel(ctx), s, records)
 		s.AllowRebalance()
 		if err != nil {
+			p.poll = max(1, p.poll/2) // what was too much must not come again as it was
 			return err
 		}
 	}
@@ -161,8 +188,6 @@ func (p *Processor) logFetchErrors(ctx context.Context, f kgo.Fetches) {
 // was committed and the records come again, with half as many to a batch, since
 // taking too long is the likeliest cause.
 func (p *Processor) batch(ctx context.Context, s *kgo.GroupTransactSession, in []*kgo.Record) error {
-	ctx, cancel := context.WithTimeout(ctx, kafka.TransactionTimeout)
-	defer cancel()
 	tableCtx, cancelTable := context.WithTimeout(ctx, tableTimeout)
 	defer cancelTable()
 	if err := p.table.WaitUntilCurrent(tableCtx); err != nil {
@@ -172,16 +197,30 @@ func (p *Processor) batch(ctx context.Context, s *kgo.GroupTransactSession, in [
 	if err := s.Begin(); err != nil {
 		return fmt.Errorf("beginning: %w", err)
 	}
+	produceCtx, cancel := context.WithTimeout(ctx, kafka.TransactionTimeout)
+	defer cancel()
 	produced := make(chan error, 1)
-	kafka.ProduceAll(ctx, s.Client(), b.out, func(err error) { produced <- err })
-	produceErr := <-produced
-	committed, err := s.End(ctx, kgo.TransactionEndTry(produceErr == nil))
+	kafka.ProduceAll(produceCtx, s.Client(), b.out, func(err error) { produced <- err })
+	var produceErr error
+	select {
+	case produceErr = <-produced:
+	case <-produceCtx.Done():
+		// A request that was sent and not answered keeps its records, whatever their
+		// context says: only closing the client gives them up.
+		return fmt.Errorf("producing: %w", produceCtx.Err())
+	}
+	endCtx, cancelEnd := context.WithTimeout(ctx, endTimeout)
+	defer cancelEnd()
+	committed, err := s.End(endCtx, kgo.TransactionEndTry(produceErr == nil))
 	if err != nil {
 		return fmt.Errorf("ending: %w", errors.Join(err, produceErr))
 	}
 	if !committed {
 		p.poll = max(1, p.poll/2)
 		p.o.Logger.InfoContext(ctx, "a fan-out transaction was aborted; its events come again", slog.Any("error", produceErr))
+		if produceErr != nil {
+			<-time.After(100 * time.Millisecond) // what is refused again and again must not be asked in a hot loop
+		}
 		return nil
 	}
 	p.m.count(b)

@@ -85,6 +85,17 @@ func (t *table) drop(s *schemas.Subscription) {
 	}
 }
 
+// most is the largest number of subscriptions that one event can match.
+func (t *table) most() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n := 0
+	for _, group := range t.byAgent {
+		n = max(n, len(group))
+	}
+	return n + len(t.platform)
+}
+
 // matching are the subscriptions of an event, in a stable order.
 func (t *table) matching(agent schemas.AgentID, e schemas.EventType) []*schemas.Subscription {
 	t.mu.RLock()

@@ -73,6 +73,9 @@ func New(o Options) (*Sink, error) {
 	return s, nil
 }
 
+// Ready is nil once the sink has joined its group.
+func (s *Sink) Ready(context.Context) error { return kafka.Joined(s.cl) }
+
 // Run writes until ctx ends. While Postgres is away it waits and tries the same
 // batch again; nothing is skipped.
 func (s *Sink) Run(ctx context.Context) error {
@@ -99,7 +102,11 @@ func (s *Sink) Run(ctx context.Context) error {
 func (s *Sink) write(ctx context.Context, rs []*kgo.Record, month *string) {
 	as, bad := s.decode(ctx, rs)
 	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
-		err := s.commit(ctx, as, bad, month)
+		err := s.report(ctx, bad)
+		if err == nil {
+			bad = nil // told once, however often the batch is tried
+			err = s.commit(ctx, as, month)
+		}
 		if err == nil {
 			s.cl.MarkCommitRecords(rs...)
 			return
@@ -112,14 +119,19 @@ func (s *Sink) write(ctx context.Context, rs []*kgo.Record, month *string) {
 	}
 }
 
-func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, bad []*kgo.Record, month *string) error {
-	if len(bad) > 0 {
-		if err := s.cl.ProduceSync(ctx, bad...).FirstErr(); err != nil {
-			return fmt.Errorf("writing to krib.poison: %w", err)
-		}
+func (s *Sink) report(ctx context.Context, bad []*kgo.Record) error {
+	if len(bad) == 0 {
+		return nil
 	}
+	if err := s.cl.ProduceSync(ctx, bad...).FirstErr(); err != nil {
+		return fmt.Errorf("writing to krib.poison: %w", err)
+	}
+	s.m.poison.Add(float64(len(bad)))
+	return nil
+}
+
+func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, month *string) error {
 	if len(as) == 0 {
-		s.m.poison.Add(float64(len(bad)))
 		return nil
 	}
 	disabled := 0
@@ -143,7 +155,6 @@ func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, bad []*kgo.Reco
 	}
 	*month = this
 	s.m.rows.Add(float64(len(as)))
-	s.m.poison.Add(float64(len(bad)))
 	if disabled > 0 {
 		s.m.disabled.Add(float64(disabled))
 		s.o.Wake()

@@ -43,11 +43,12 @@ type Options struct {
 
 // A Sink is one member of the group.
 type Sink struct {
-	o   Options
-	cl  *kgo.Client
-	m   metrics
-	mu  sync.Mutex
-	own map[int32]position // of the partitions that are this member's
+	o    Options
+	cl   *kgo.Client
+	made chan struct{} // closed when cl is set
+	m    metrics
+	mu   sync.Mutex
+	own  map[int32]position // of the partitions that are this member's
 }
 
 // A position is what this writer believes of a partition. The two differ only
@@ -66,7 +67,7 @@ func New(o Options) (*Sink, error) {
 	if o.Committed == nil {
 		o.Committed = func() {}
 	}
-	s := &Sink{o: o, own: map[int32]position{}, m: metrics{
+	s := &Sink{o: o, own: map[int32]position{}, made: make(chan struct{}), m: metrics{
 		rows:    prometheus.NewCounter(prometheus.CounterOpts{Name: "krib_notifications_written_total", Help: "Notification records committed to Postgres."}),
 		poison:  prometheus.NewCounter(prometheus.CounterOpts{Name: "krib_notifications_poison_total", Help: "Feed records that could not be decoded. Alert on any."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "krib_notifications_refused_total", Help: "Batches refused because another writer had moved the offset."}),
@@ -90,6 +91,7 @@ func New(o Options) (*Sink, error) {
 		return nil, fmt.Errorf("making the notification sink: %w", err)
 	}
 	s.cl = cl
+	close(s.made)
 	return s, nil
 }
 
@@ -105,6 +107,7 @@ func (s *Sink) adjust(ctx context.Context, as map[string]map[int32]kgo.Offset) (
 	if err != nil {
 		return nil, err
 	}
+	<-s.made // the client joins its group while it is still being made
 	bounds, err := s.bounds(ctx)
 	if err != nil {
 		return nil, err
@@ -132,6 +135,9 @@ func (s *Sink) adjust(ctx context.Context, as map[string]map[int32]kgo.Offset) (
 	}
 	return as, nil
 }
+
+// Ready is nil once the sink has joined its group.
+func (s *Sink) Ready(context.Context) error { return kafka.Joined(s.cl) }
 
 type bound struct{ start, end int64 }
 
@@ -186,8 +192,9 @@ func (s *Sink) Run(ctx context.Context) error {
 // the group's rebalance back meanwhile; its patience is the rebalance timeout, and
 // a writer that lost its partition in that time is refused by the offset.
 func (s *Sink) write(ctx context.Context, partition int32, rs []*kgo.Record) {
+	reported := false // what is poison is told once, however often the batch is tried
 	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
-		err := s.commit(ctx, partition, rs)
+		err := s.commit(ctx, partition, rs, &reported)
 		if err == nil {
 			return
 		}
@@ -202,7 +209,7 @@ func (s *Sink) write(ctx context.Context, partition int32, rs []*kgo.Record) {
 // errRefused says that the offset was not where this writer believed it to be.
 var errRefused = errors.New("another writer has moved the offset")
 
-func (s *Sink) commit(ctx context.Context, partition int32, rs []*kgo.Record) error {
+func (s *Sink) commit(ctx context.Context, partition int32, rs []*kgo.Record, reported *bool) error {
 	s.mu.Lock()
 	pos, mine := s.own[partition]
 	s.mu.Unlock()
@@ -211,8 +218,11 @@ func (s *Sink) commit(ctx context.Context, partition int32, rs []*kgo.Record) er
 	}
 	to := rs[len(rs)-1].Offset + 1
 	rows, bad := s.decode(ctx, rs, pos.floor)
-	if err := s.report(ctx, bad); err != nil {
-		return err
+	if !*reported {
+		if err := s.report(ctx, bad); err != nil {
+			return err
+		}
+		*reported = true
 	}
 	if to <= pos.floor {
 		s.mark(rs)
