@@ -7,9 +7,11 @@ import (
 )
 
 // A refusedError says that we do not call an address, whoever's name led there.
-type refusedError struct{ addr netip.Addr }
+// It does not say which: subscribers read it, and a name that only our resolver
+// knows would tell them where it leads.
+type refusedError struct{}
 
-func (e *refusedError) Error() string { return "the address " + e.addr.String() + " is not public" }
+func (*refusedError) Error() string { return "the address is not public" }
 
 func prefixes(ss ...string) []netip.Prefix {
 	ps := make([]netip.Prefix, len(ss))
@@ -98,5 +100,5 @@ func (g guard) check(a netip.Addr) error {
 	if public(a) || within(a.WithZone("").Unmap(), g.allow) {
 		return nil
 	}
-	return &refusedError{addr: a}
+	return &refusedError{}
 }

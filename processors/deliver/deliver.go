@@ -112,8 +112,10 @@ func New(o Options) (*Worker, error) {
 		current: make(chan struct{}),
 	}
 	w.metrics = newMetrics(o.Registry, w.lanes)
-	w.lanes.attempt, w.lanes.park, w.lanes.repeat = w.attempt, w.park, w.metrics.repeats.Inc
 	w.subs = newSubscriptions(o.Ring, o.Logger, w.poisonedSubscription)
+	w.lanes.attempt, w.lanes.park, w.lanes.bury = w.attempt, w.park, w.bury
+	w.lanes.repeat, w.lanes.urlOf = w.metrics.repeats.Inc, w.subs.url
+	w.lanes.testAge = o.Timeout + testGrace
 	return w, w.connect(o)
 }
 
@@ -124,6 +126,9 @@ func (w *Worker) connect(o Options) (err error) {
 	}
 	w.in, err = kafka.NewParallel(o.Kafka, kafka.ParallelOptions{
 		Group: Group, Topics: []string{string(schemas.Deliveries)}, Handle: w.handle, Revoked: w.lanes.dropped,
+		// With what comes after the drain, a stop in front of an endpoint that hangs
+		// takes about five seconds.
+		Drain: 4 * time.Second,
 	})
 	if err != nil {
 		return err

@@ -75,8 +75,8 @@ func checkLadder(t *testing.T, got []testenv.Request, d schemas.Delivery, trace 
 		}
 		want := map[string]string{
 			"webhook-id": string(d.EventID), "X-Webhook-ID": string(d.ID), "X-Webhook-Event": string(d.EventType),
-			"X-Webhook-Attempt": strconv.Itoa(i + 1), "Authorization": "Bearer key of sub_1", "User-Agent": "Krib-Webhook/1.0",
-			"Content-Type": "application/json", "traceparent": trace, "X-Webhook-Timestamp": r.Header.Get("webhook-timestamp"),
+			"X-Webhook-Attempt": strconv.Itoa(i + 1), "Authorization": "Bearer key of sub_1", "User-Agent": "Krib-AI-Webhook/1.0",
+			"Content-Type": "application/json", "traceparent": trace, "X-Webhook-Timestamp": bodyTimestamp,
 		}
 		for k, v := range want {
 			if r.Header.Get(k) != v {
@@ -146,7 +146,7 @@ func TestHangingEndpointDoesNotStopOthers(t *testing.T) {
 
 func TestParkedRecordIsNotARepeatWhenItReturns(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 1, 100*ms, 2*time.Second, 2*time.Second)
+	w := newWorld(t, 1, 100*ms, 2*time.Second, time.Minute)
 	busy := func(r testenv.Request) testenv.Response {
 		if r.N == 0 {
 			return testenv.Response{Status: 503, Header: http.Header{"Retry-After": {"1"}}}

@@ -46,16 +46,17 @@ func (v verdict) wait(now time.Time) time.Duration {
 
 // judge decides from an answer alone: 2xx is delivered, 410 and the header
 // "webhook-delivery: disable" end the subscription, what only a person can mend
-// is dead, everything else may heal by itself.
+// is dead, everything else may heal by itself. A refusal counts also where its
+// body broke off, for its headers say all; a success that did is none.
 func judge(status int, header http.Header, err error) verdict {
-	if err != nil {
+	ok := status >= 200 && status < 300
+	if err != nil && (status == 0 || ok) {
 		c := classOf(err)
 		if c == schemas.ErrorRefused || c == schemas.ErrorBadURL {
 			return verdict{outcome: schemas.Dead, class: c}
 		}
 		return verdict{outcome: schemas.Retry, class: c}
 	}
-	ok := status >= 200 && status < 300
 	switch {
 	case status == http.StatusGone, strings.EqualFold(strings.TrimSpace(header.Get("Webhook-Delivery")), "disable"):
 		v := verdict{outcome: schemas.Gone, class: schemas.ErrorStatus}
@@ -102,10 +103,7 @@ func classOf(err error) schemas.ErrorClass {
 	case errors.Is(err, errOurs), outOfMeans(err):
 		return schemas.ErrorOurs
 	case errors.As(err, &name):
-		if name.IsNotFound {
-			return schemas.ErrorDNS
-		}
-		return schemas.ErrorOurs // our resolver is down, or slow, or says it failed
+		return schemas.ErrorDNS
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return schemas.ErrorTimeout
 	case isTLS(err):

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"syscall"
 	"testing"
@@ -46,13 +47,13 @@ func TestJudgeOfEveryError(t *testing.T) {
 	for want, errs := range map[schemas.ErrorClass][]error{
 		schemas.ErrorTimeout:  {context.DeadlineExceeded, fmt.Errorf("x: %w", os.ErrDeadlineExceeded)},
 		schemas.ErrorConnect:  {dial(os.NewSyscallError("connect", syscall.ECONNREFUSED)), syscall.ECONNRESET, dial(syscall.EHOSTUNREACH)},
-		schemas.ErrorDNS:      {dial(&net.DNSError{IsNotFound: true})},
+		schemas.ErrorDNS:      {dial(&net.DNSError{IsNotFound: true}), dial(&net.DNSError{IsTimeout: true})},
 		schemas.ErrorTLS:      {tls.AlertError(40), errors.New("remote error: tls: handshake failure"), http.ErrSchemeMismatch},
 		schemas.ErrorRefused:  {dial(&refusedError{})},
 		schemas.ErrorBadURL:   {fmt.Errorf("no host: %w", errBadURL)},
 		schemas.ErrorProtocol: {io.ErrUnexpectedEOF, errors.New("malformed HTTP response")},
 		schemas.ErrorOurs: {
-			errOurs, dial(&net.DNSError{IsTimeout: true}), dial(&net.DNSError{IsTemporary: true}),
+			errOurs, fmt.Errorf("%w: %w", errOurs, dial(&net.DNSError{IsTemporary: true})),
 			dial(os.NewSyscallError("socket", syscall.EMFILE)), dial(syscall.EADDRNOTAVAIL),
 		},
 	} {
@@ -65,6 +66,40 @@ func TestJudgeOfEveryError(t *testing.T) {
 			if v.class != want || v.outcome != outcome {
 				t.Errorf("%v: %+v, want %s %s", err, v, outcome, want)
 			}
+		}
+	}
+}
+
+func TestJudgeOfABrokenBody(t *testing.T) {
+	t.Parallel()
+	if v := judge(410, http.Header{}, io.ErrUnexpectedEOF); v.outcome != schemas.Gone {
+		t.Errorf("410: %+v", v)
+	}
+	if v := judge(503, http.Header{"Retry-After": {"7"}}, context.DeadlineExceeded); !v.shut || v.class != schemas.ErrorStatus {
+		t.Errorf("503: %+v", v)
+	}
+	if v := judge(200, http.Header{}, io.ErrUnexpectedEOF); v.outcome != schemas.Retry || v.class != schemas.ErrorProtocol {
+		t.Errorf("200: %+v", v)
+	}
+}
+
+func TestErrorTextsTellNoAddress(t *testing.T) {
+	t.Parallel()
+	us := &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 40000}
+	tcp := func(op string, err error) error {
+		return &net.OpError{Op: op, Net: "tcp", Source: us, Addr: us, Err: err}
+	}
+	for want, err := range map[string]error{
+		"dial: connect: connection refused":            tcp("dial", os.NewSyscallError("connect", syscall.ECONNREFUSED)),
+		"read: connection reset by peer":               fmt.Errorf("reading the answer: %w", tcp("read", syscall.ECONNRESET)),
+		"dial: the address is not public":              tcp("dial", guard{}.check(netip.MustParseAddr("10.1.2.3"))),
+		"looking up the name: no answer in time":       tcp("dial", &net.DNSError{Err: "read udp 10.1.2.3:1->10.1.2.4:53: i/o timeout", IsTimeout: true}),
+		"looking up the name: no such host":            &net.DNSError{Server: "10.1.2.4", IsNotFound: true},
+		"looking up the name: the name server failed":  &net.DNSError{Err: "server misbehaving", Server: "10.1.2.4", IsTemporary: true},
+		"no whole answer within 15s: context deadline": fmt.Errorf("no whole answer within 15s: %w", errors.New("context deadline")),
+	} {
+		if got := describe(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
 		}
 	}
 }

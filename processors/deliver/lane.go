@@ -23,6 +23,8 @@ const (
 	// maxParked bounds how many bookings' parked records a lane remembers; beyond
 	// it, order after a park is no longer kept.
 	maxParked = 10_000
+	// wayBack is what a record needs to come back once its tier has let it go.
+	wayBack = time.Second
 	// maxOpen bounds how long a breaker stays open before the next probe.
 	maxOpen = 5 * time.Minute
 	// minSamples is how many requests a breaker has to see before it opens.
@@ -44,27 +46,35 @@ type job struct {
 	trace string
 	lane  *lane
 
-	order  uint64 // its place in the lane's arrivals
-	begun  time.Time
-	linger *time.Timer
-	slow   bool // it holds a slot of the pool's slow half
-	late   bool // it is older than lingerAfter
-	ended  bool
-	full   bool // the lane was at its limit when it began
-	report func(error)
+	order   uint64 // its place in the lane's arrivals
+	arrived time.Time
+	begun   time.Time
+	url     string // the lane's when it began
+	linger  *time.Timer
+	slow    bool // it holds a slot of the pool's slow half
+	late    bool // it is older than lingerAfter
+	ended   bool
+	full    bool // the lane was at its limit when it began
+	report  func(error)
 }
 
 // parkedJob is a record of a booking that waits on a tier.
 type parkedJob struct {
 	run, sequence int64
-	until         time.Time
+	due           time.Time // when its tier lets it go
 }
+
+// awayAt says that the record is not expected back yet.
+func (p parkedJob) awayAt(now time.Time) bool { return p.due.Add(wayBack).After(now) }
 
 // A lane is the work of one endpoint. It is guarded by the lanes' lock.
 type lane struct {
 	key     laneKey
+	url     string // what all that is known here was learned of
 	limit   limit
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+
+	firstOpen, longestTier time.Duration // of the breaker
 
 	// ready are jobs whose booking has none before them; chains hold the others. A
 	// booking is in chains for as long as one of its jobs is ready or in flight.
@@ -82,7 +92,8 @@ type lane struct {
 	lastGood time.Time // when the last success came
 	stuck    bool      // requests linger, and none has succeeded since they began
 	opens    int       // how often the breaker opened in a row
-	shutTill time.Time // no request before: the breaker's wait, Retry-After
+	shutTill time.Time // no request before: the breaker's wait
+	asked    time.Time // no request before: Retry-After
 	lastUsed time.Time
 
 	parked map[schemas.BookingID][]parkedJob
@@ -95,14 +106,36 @@ var (
 )
 
 func newLane(key laneKey, firstOpen, longestTier time.Duration) *lane {
-	l := &lane{key: key, chains: map[schemas.BookingID][]*job{}, parked: map[schemas.BookingID][]parkedJob{}}
-	l.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+	l := &lane{
+		key: key, chains: map[schemas.BookingID][]*job{}, parked: map[schemas.BookingID][]parkedJob{},
+		firstOpen: firstOpen, longestTier: longestTier,
+	}
+	l.breaker = l.newBreaker()
+	return l
+}
+
+// moved forgets what was learned of another URL. Requests that are under way
+// there teach nothing any more, and their breaker is not ours any more.
+func (l *lane) moved(url string) {
+	if url == "" || url == l.url {
+		return
+	}
+	if l.url != "" {
+		l.limit, l.breaker, l.opens = limit{}, l.newBreaker(), 0
+		l.answered, l.failing, l.stuck = false, false, false
+		l.lastGood, l.shutTill, l.asked = time.Time{}, time.Time{}, time.Time{}
+	}
+	l.url = url
+}
+
+func (l *lane) newBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:  2, // probes at a time, and successes that close it
 		Interval:     time.Minute,
 		BucketPeriod: 10 * time.Second,
 		// shutTill decides when probes go out; the breaker's own wait has to be over
 		// by then.
-		Timeout: firstOpen / 2,
+		Timeout: l.firstOpen / 2,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			n := c.TotalSuccesses + c.TotalFailures
 			return n >= minSamples && 2*c.TotalFailures >= n
@@ -112,7 +145,7 @@ func newLane(key laneKey, firstOpen, longestTier time.Duration) *lane {
 			switch to {
 			case gobreaker.StateOpen:
 				l.opens++
-				d := min(firstOpen<<min(l.opens-1, 16), maxOpen, max(longestTier, firstOpen))
+				d := min(l.firstOpen<<min(l.opens-1, 16), maxOpen, max(l.longestTier, l.firstOpen))
 				l.shut(time.Now().Add(d))
 			case gobreaker.StateClosed:
 				l.opens = 0
@@ -121,7 +154,6 @@ func newLane(key laneKey, firstOpen, longestTier time.Duration) *lane {
 			}
 		},
 	})
-	return l
 }
 
 func (l *lane) shut(until time.Time) {
@@ -130,17 +162,20 @@ func (l *lane) shut(until time.Time) {
 	}
 }
 
-// closedFor is how long nothing should be sent; zero if the lane is open. A
-// half-open lane is open: what comes waits for the probe, which is quick or
-// lingers, and then the lane is stuck.
-func (l *lane) closedFor(now time.Time) time.Duration {
-	if d := l.shutTill.Sub(now); d > 0 {
-		return d
+// closedFor is how long nothing should be sent, and why; zero if the lane is
+// open. A half-open lane is open: what comes waits for the probe, which is quick
+// or lingers, and then the lane is stuck.
+func (l *lane) closedFor(now time.Time) (time.Duration, parkReason) {
+	shut, asked := l.shutTill.Sub(now), l.asked.Sub(now)
+	switch {
+	case asked > 0:
+		return max(shut, asked), parkAsked
+	case shut > 0:
+		return shut, parkClosed
+	case l.stuck || l.breaker.State() == gobreaker.StateOpen:
+		return parkAfter, parkClosed
 	}
-	if l.stuck || l.breaker.State() == gobreaker.StateOpen {
-		return parkAfter
-	}
-	return 0
+	return 0, ""
 }
 
 func (l *lane) slots() int {
@@ -154,7 +189,10 @@ func (l *lane) slots() int {
 }
 
 // healthy says that a long queue is no fault of the endpoint.
-func (l *lane) healthy(now time.Time) bool { return !l.failing && l.closedFor(now) == 0 }
+func (l *lane) healthy(now time.Time) bool {
+	closed, _ := l.closedFor(now)
+	return !l.failing && closed == 0
+}
 
 // answers says that the last thing heard of the endpoint was a success.
 func (l *lane) answers() bool { return l.answered && !l.failing && !l.stuck }
@@ -253,7 +291,9 @@ func (l *lane) takeWaiting(pick func(*job) bool) []*job {
 func parkedBefore(d *schemas.Delivery) bool { return d.Hop/2 > d.Attempt }
 
 // behind is how long j must wait because an earlier event of its booking is
-// parked. It also notes that j itself is back.
+// parked: until that one's tier lets it go, which makes j's tier the same one or
+// a shorter one and never the next, and within wayBack of that a moment. It also
+// notes that j itself is back.
 func (l *lane) behind(j *job, now time.Time) time.Duration {
 	b := j.d.BookingID
 	ps, ok := l.parked[b]
@@ -261,7 +301,7 @@ func (l *lane) behind(j *job, now time.Time) time.Duration {
 		return 0
 	}
 	ps = slices.DeleteFunc(ps, func(p parkedJob) bool {
-		return !p.until.After(now) || p.run == j.d.Run && p.sequence == j.d.Sequence && parkedBefore(&j.d)
+		return !p.awayAt(now) || p.run == j.d.Run && p.sequence == j.d.Sequence && parkedBefore(&j.d)
 	})
 	l.parked[b] = ps
 	if len(ps) == 0 {
@@ -270,7 +310,7 @@ func (l *lane) behind(j *job, now time.Time) time.Duration {
 	var wait time.Duration
 	for _, p := range ps {
 		if p.run == j.d.Run && p.sequence < j.d.Sequence && j.d.Attempt == 0 {
-			wait = max(wait, p.until.Sub(now))
+			wait = max(wait, p.due.Sub(now), time.Millisecond)
 		}
 	}
 	return wait
@@ -278,21 +318,22 @@ func (l *lane) behind(j *job, now time.Time) time.Duration {
 
 // remember notes a parked record. One that has failed before is not waited for:
 // it lost its place when it failed.
-func (l *lane) remember(j *job, until time.Time) {
+func (l *lane) remember(j *job, due time.Time) {
 	b := j.d.BookingID
 	if b == "" || j.d.Attempt > 0 || len(l.parked) >= maxParked && l.parked[b] == nil {
 		return
 	}
-	l.parked[b] = append(l.parked[b], parkedJob{j.d.Run, j.d.Sequence, until})
+	l.parked[b] = append(l.parked[b], parkedJob{j.d.Run, j.d.Sequence, due})
 }
 
 // idle says that the lane may be forgotten.
 func (l *lane) idle(now time.Time) bool {
-	if l.queued > 0 || l.inFlight > 0 || now.Sub(l.lastUsed) < 10*time.Minute || l.closedFor(now) > 0 {
+	closed, _ := l.closedFor(now)
+	if l.queued > 0 || l.inFlight > 0 || now.Sub(l.lastUsed) < 10*time.Minute || closed > 0 {
 		return false
 	}
 	for b, ps := range l.parked {
-		ps = slices.DeleteFunc(ps, func(p parkedJob) bool { return !p.until.After(now) })
+		ps = slices.DeleteFunc(ps, func(p parkedJob) bool { return !p.awayAt(now) })
 		if l.parked[b] = ps; len(ps) == 0 {
 			delete(l.parked, b)
 		}

@@ -14,9 +14,10 @@ import (
 // A result is what a request taught about its endpoint.
 type result struct {
 	counted bool // false: it was not made, or the fault is ours
-	good    bool // delivered, and not slowly
+	good    bool // delivered
 	took    time.Duration
-	shutFor time.Duration // Retry-After, for the whole lane
+	// shutFor and askedFor close the whole lane; the latter is Retry-After.
+	shutFor, askedFor time.Duration
 }
 
 // A presence is the work of one partition, by lane.
@@ -36,8 +37,13 @@ type presence struct {
 type lanes struct {
 	ladder  schemas.Ladder
 	attempt func(context.Context, *job)
-	// park gets a begun job, in the order in which records must reach their tier.
-	park func(j *job, wait time.Duration, why parkReason)
+	// park and bury get a begun job, in the order in which records must reach their
+	// tier.
+	park func(j *job, tier time.Duration, why parkReason)
+	bury func(j *job, class schemas.ErrorClass, text string)
+	// urlOf is the URL that a subscription has now, empty if that is not known.
+	urlOf   func(schemas.SubscriptionID) string
+	testAge time.Duration // the age at which nobody waits for a test any more
 
 	wg sync.WaitGroup
 
@@ -54,6 +60,7 @@ func newLanes(ladder schemas.Ladder, maxInFlight int) *lanes {
 	return &lanes{
 		ladder: ladder, byKey: map[laneKey]*lane{}, parts: map[*kafka.Partition]*presence{},
 		pool: newPool(maxInFlight), seen: newSeen(), repeat: func() {},
+		urlOf: func(schemas.SubscriptionID) string { return "" },
 	}
 }
 
@@ -77,13 +84,18 @@ func (s *lanes) arriveLocked(j *job) {
 	}
 	now := time.Now()
 	l := s.lane(j, now)
-	j.lane = l
+	j.lane, j.arrived = l, now
 	if wait, why := s.parkFor(l, j, now); wait > 0 {
 		s.parkLocked(j, wait, why, now)
 		return
 	}
+	if class, text := s.surplus(l, j, now); class != "" {
+		s.buryLocked(j, class, text)
+		return
+	}
 	l.push(j)
 	s.enter(j)
+	s.joined(l, j.item.Partition())
 	s.pump(l)
 }
 
@@ -99,6 +111,7 @@ func (s *lanes) lane(j *job, now time.Time) *lane {
 		s.byKey[key] = l
 	}
 	l.lastUsed = now
+	l.moved(s.urlOf(j.d.SubscriptionID))
 	return l
 }
 
@@ -149,6 +162,13 @@ func (s *lanes) allow(l *lane) (report func(error), ok bool) {
 
 func (s *lanes) begin(l *lane, report func(error)) {
 	j := l.pop()
+	if class, text := s.outwaited(j, time.Now()); class != "" {
+		report(errUncounted)
+		s.leave(j)
+		l.unchain(j)
+		s.buryLocked(j, class, text)
+		return
+	}
 	ctx, ok := j.item.Begin()
 	if !ok {
 		report(errUncounted)
@@ -157,7 +177,7 @@ func (s *lanes) begin(l *lane, report func(error)) {
 		s.letGo(j)
 		return
 	}
-	j.report, j.begun = report, time.Now()
+	j.report, j.begun, j.url = report, time.Now(), l.url
 	l.inFlight++
 	j.full = l.inFlight >= l.slots()
 	s.pool.take()
@@ -178,7 +198,7 @@ func (s *lanes) lingers(j *job) {
 	l := j.lane
 	j.late, j.slow = true, s.pool.slowDown()
 	l.late++
-	if l.lastGood.Before(j.begun) && (!l.answered || l.limit.mean < lingerAfter/2) {
+	if j.url == l.url && l.lastGood.Before(j.begun) && (!l.answered || l.limit.mean < lingerAfter/2) {
 		l.stuck = true
 	}
 	s.settleLane(l, time.Now())
@@ -204,6 +224,9 @@ func (s *lanes) ended(j *job, r result) {
 }
 
 func (s *lanes) learn(l *lane, j *job, r result, now time.Time) {
+	if j.url != l.url {
+		return // another URL's answer, and a breaker that is no more
+	}
 	if !r.counted {
 		j.report(errUncounted)
 		return
@@ -219,6 +242,9 @@ func (s *lanes) learn(l *lane, j *job, r result, now time.Time) {
 	if r.shutFor > 0 {
 		l.shut(now.Add(r.shutFor))
 	}
+	if until := now.Add(r.askedFor); r.askedFor > 0 && until.After(l.asked) {
+		l.asked = until
+	}
 }
 
 // settleLane brings a lane in line with what was just learned of it: it parks
@@ -226,12 +252,10 @@ func (s *lanes) learn(l *lane, j *job, r result, now time.Time) {
 // here and in the lanes that waited for a slot.
 func (s *lanes) settleLane(l *lane, now time.Time) {
 	if l.queued > 0 && len(s.ladder) > 0 && !l.key.test {
-		if closed := l.closedFor(now); closed > 0 {
-			s.evict(l, 0, closed, parkClosed, now)
-		} else if longest := 2 * max(parkAfter, s.ladder.Tiers()[0]); !s.pausedFor(l) && l.limit.wait(l.queued) > longest {
-			// Twice, so that what was let in is not thrown out by the next sample.
-			keep := int(longest / 2 / max(l.limit.mean/time.Duration(l.limit.now()), 1))
-			s.evict(l, keep, parkAfter, parkFlood, now)
+		if closed, why := l.closedFor(now); closed > 0 {
+			s.evict(l, 0, closed, why, now)
+		} else if keep, most := s.keeps(l); l.limit.wait(l.queued) > most {
+			s.evict(l, int(keep/max(l.limit.mean/time.Duration(l.limit.now()), 1)), parkAfter, parkFlood, now)
 		}
 	}
 	s.unpause(l, now)

@@ -121,6 +121,9 @@ func TestLaterEventsStayBehindAParkedOne(t *testing.T) {
 	if d := l.behind(event(3, 0), now); d != 5*time.Second {
 		t.Errorf("a later event waits %v", d)
 	}
+	if d := l.behind(event(3, 0), now.Add(5*time.Second+wayBack/2)); d <= 0 || d > wayBack {
+		t.Errorf("a later event waits %v for one that is on its way back", d)
+	}
 	if l.behind(event(2, 2), now) != 0 {
 		t.Error("the parked event waits for itself")
 	}

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
 	parked := f.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "krib", Subsystem: "deliver", Name: "parked_total", Help: "Records parked on a tier, by reason.",
 	}, []string{"reason"})
-	for _, why := range []parkReason{parkFlood, parkClosed, parkBehind, parkNotBefore, parkOurs} {
+	for _, why := range []parkReason{parkFlood, parkClosed, parkAsked, parkBehind, parkNotBefore, parkOurs} {
 		m.parked[why] = parked.WithLabelValues(string(why))
 	}
 	for _, o := range []schemas.Outcome{schemas.Delivered, schemas.Retry, schemas.Dead, schemas.Gone} {

@@ -79,11 +79,20 @@ func attemptOf(d *schemas.Delivery, a answer, at time.Time) schemas.Attempt {
 	return rec
 }
 
-// describe is an error's text for the subscriber. The text of a DNS error names
-// our resolver.
+// describe is an error's text for the subscriber. Go's own texts name our
+// resolver, our address, and the address that a name led to.
 func describe(err error) string {
 	if name, ok := errors.AsType[*net.DNSError](err); ok {
-		return "looking up the name: " + name.Err
+		switch {
+		case name.IsNotFound:
+			return "looking up the name: no such host"
+		case name.IsTimeout:
+			return "looking up the name: no answer in time"
+		}
+		return "looking up the name: the name server failed"
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil {
+		return op.Op + ": " + describe(op.Err)
 	}
 	return err.Error()
 }

@@ -1,6 +1,25 @@
 package deliver
 
-import "time"
+import (
+	"time"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+const (
+	// pausedWait is the wait up to which records join a queue for which their
+	// partition is paused: what was fetched before still comes, and a pause should
+	// end soon.
+	pausedWait = 5 * time.Second
+	// maxTests bounds the tests that wait for one endpoint.
+	maxTests = 32
+	// testGrace is how long a test's caller waits beyond the timeout of the request,
+	// and a second for the way here.
+	testGrace = 2 * time.Second
+	// maxWait is how long a record waits in its lane at most where no tier could take
+	// it: until the head of a partition is done, nothing behind it is committed.
+	maxWait = time.Minute
+)
 
 // A parkReason is why a record was parked.
 type parkReason string
@@ -8,7 +27,8 @@ type parkReason string
 // The reasons: a closed set, for it labels a metric.
 const (
 	parkFlood     parkReason = "flood"      // more than the endpoint takes
-	parkClosed    parkReason = "closed"     // breaker, Retry-After, no answer
+	parkClosed    parkReason = "closed"     // breaker, no answer
+	parkAsked     parkReason = "asked"      // the endpoint's own Retry-After
 	parkBehind    parkReason = "behind"     // an earlier event of the booking is parked
 	parkNotBefore parkReason = "not_before" // it came back before its time
 	parkOurs      parkReason = "ours"       // our own fault
@@ -25,8 +45,8 @@ func (s *lanes) parkFor(l *lane, j *job, now time.Time) (time.Duration, parkReas
 		return nb.Sub(now), parkNotBefore
 	}
 	behind := l.behind(j, now)
-	if closed := l.closedFor(now); closed > 0 {
-		return max(closed, behind), parkClosed
+	if closed, why := l.closedFor(now); closed > 0 {
+		return max(closed, behind), why
 	}
 	if behind > 0 {
 		return behind, parkBehind
@@ -35,8 +55,7 @@ func (s *lanes) parkFor(l *lane, j *job, now time.Time) (time.Duration, parkReas
 	if s.fits(l, parkedBefore(&j.d) && healthy) {
 		return 0, ""
 	}
-	if healthy && s.mayPause(l, j.item.Partition()) {
-		s.pause(l, j.item.Partition())
+	if healthy && s.waitsPaused(l, j.item.Partition()) {
 		return 0, ""
 	}
 	return max(l.limit.wait(l.queued), parkAfter), parkFlood
@@ -57,16 +76,88 @@ func (s *lanes) fits(l *lane, returned bool) bool {
 	return l.limit.wait(l.queued) <= longest
 }
 
-// parkLocked hands the job to a tier. The wait is also noted, with a second for
-// the way back, so that later events of the booking stay behind.
+// keeps is how long a wait an open lane's queue may come to, and how much of it
+// stays when it has come to more. The second is a multiple of the first, so that
+// what was let in is not thrown out by the next sample.
+func (s *lanes) keeps(l *lane) (keep, most time.Duration) {
+	if s.pausedFor(l) {
+		return pausedWait, 3 * pausedWait
+	}
+	keep = max(parkAfter, s.ladder.Tiers()[0])
+	return keep, 2 * keep
+}
+
+// The texts of what is buried without a request because it cannot be parked.
+const (
+	textTests     = "more tests of this endpoint wait than can be made in time"
+	textOutwaited = "nobody waits for this test any more"
+	textSurplus   = "more deliveries wait than the endpoint takes, and there are no retries"
+)
+
+// surplus says why a record that no tier takes must not wait in its lane either:
+// what waits there is part of its partition's uncommitted span, and when that is
+// full, the partition stops for everybody. No class means that it may wait.
+func (s *lanes) surplus(l *lane, j *job, now time.Time) (schemas.ErrorClass, string) {
+	if class, text := s.outwaited(j, now); class != "" {
+		return class, text
+	}
+	switch {
+	case l.key.test && l.queued >= maxTests:
+		return schemas.ErrorOutOfTime, textTests
+	case l.key.test || len(s.ladder) > 0 || l.queued < maxQueue:
+		return "", ""
+	case l.healthy(now) && s.waitsPaused(l, j.item.Partition()):
+		return "", ""
+	}
+	return schemas.ErrorOutOfTries, textSurplus
+}
+
+// outwaited says why it is too late for a request: the caller of a test has given
+// up, or a record that no tier takes has waited for too long.
+func (s *lanes) outwaited(j *job, now time.Time) (schemas.ErrorClass, string) {
+	switch {
+	case j.d.Trigger == schemas.TriggerTest && !j.d.CreatedAt.IsZero() && now.Sub(j.d.CreatedAt) > s.testAge:
+		return schemas.ErrorOutOfTime, textOutwaited
+	case len(s.ladder) == 0 && !j.arrived.IsZero() && now.Sub(j.arrived) > maxWait:
+		return schemas.ErrorOutOfTries, textSurplus
+	}
+	return "", ""
+}
+
+func (s *lanes) buryLocked(j *job, class schemas.ErrorClass, text string) {
+	if _, ok := j.item.Begin(); !ok {
+		s.letGo(j)
+		return
+	}
+	s.bury(j, class, text)
+}
+
+// tierFor is the tier for a wait. Where the receiver named the moment, the rest
+// is approached from below: rounding up once more on each return would make 27 h
+// of 24.
+func tierFor(ladder schemas.Ladder, wait time.Duration, why parkReason) time.Duration {
+	tier, _ := ladder.Covering(wait)
+	if why != parkNotBefore {
+		return tier
+	}
+	for _, t := range ladder.Tiers() {
+		if t <= wait {
+			tier = t
+		}
+	}
+	return tier
+}
+
+// parkLocked hands the job to a tier, and notes it so that later events of the
+// booking stay behind.
 func (s *lanes) parkLocked(j *job, wait time.Duration, why parkReason, now time.Time) {
 	if _, ok := j.item.Begin(); !ok {
 		s.letGo(j)
 		return
 	}
-	tier, _ := s.ladder.Covering(wait)
-	j.lane.remember(j, now.Add(tier+time.Second))
-	s.park(j, wait, why)
+	tier := tierFor(s.ladder, wait, why)
+	j.lane.remember(j, now.Add(tier))
+	s.park(j, tier, why)
 }
 
 // evict parks all but the first keep waiting jobs.

@@ -29,14 +29,14 @@ func (s *lanes) leave(j *job) {
 	}
 	if w.jobs[j.lane]--; w.jobs[j.lane] <= 0 {
 		delete(w.jobs, j.lane)
+		if w.paused == j.lane {
+			w.paused = nil
+			p.Resume(kafka.PauseLane)
+		}
 	}
-	if len(w.jobs) > 0 {
-		return
+	if len(w.jobs) == 0 {
+		delete(s.parts, p)
 	}
-	if w.paused != nil {
-		p.Resume(kafka.PauseLane)
-	}
-	delete(s.parts, p)
 }
 
 // mayPause says that nobody is starved by a pause of the partition for l: every
@@ -54,15 +54,41 @@ func (s *lanes) mayPause(l *lane, p *kafka.Partition) bool {
 	return true
 }
 
-// pause stops the partition's fetching for l. What was fetched before still
-// comes, and joins the queue.
+// waitsPaused says that one more record may wait in a healthy lane beyond its
+// bound because its partition is paused for it, or is from now on. What was
+// fetched before still comes and joins, for as long as the pause stays a short
+// one.
+func (s *lanes) waitsPaused(l *lane, p *kafka.Partition) bool {
+	if l.limit.wait(l.queued) > pausedWait {
+		return false
+	}
+	if w := s.parts[p]; w != nil && w.paused == l {
+		return true
+	}
+	if !s.mayPause(l, p) {
+		return false
+	}
+	s.pause(l, p)
+	return true
+}
+
+// pause stops the partition's fetching for l; joined says when it ends.
 func (s *lanes) pause(l *lane, p *kafka.Partition) {
 	w := s.parts[p]
 	if w.paused != nil {
 		return
 	}
-	w.paused, w.resumeAt = l, l.queued/2
+	w.paused = l
 	p.Pause(kafka.PauseLane)
+}
+
+// joined notes that l's queue has grown. A pause for it lasts until half of what
+// there is now is gone: half of what there was at the first record would be none
+// of it, where a thousand more of the same fetch followed.
+func (s *lanes) joined(l *lane, p *kafka.Partition) {
+	if w := s.parts[p]; w.paused == l {
+		w.resumeAt = l.queued / 2
+	}
 }
 
 func (s *lanes) pausedFor(l *lane) bool {

@@ -8,12 +8,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/segmentio/encoding/json"
 
 	"github.com/krib-ai/krib/schemas"
 )
@@ -24,7 +27,7 @@ const (
 	readBytes = 64 << 10
 	// keepBytes is how much of it is kept.
 	keepBytes = 4 << 10
-	userAgent = "Krib-Webhook/1.0"
+	userAgent = "Krib-AI-Webhook/1.0"
 )
 
 // A sender makes requests. It uses the transport itself and no http.Client: a
@@ -32,6 +35,8 @@ const (
 // any error carry the URL, which may hold a receiver's secret.
 type sender struct {
 	transport *http.Transport
+	dialer    *net.Dialer
+	names     names
 	timeout   time.Duration
 	allowHTTP bool
 }
@@ -46,11 +51,12 @@ type answer struct {
 }
 
 func newSender(timeout time.Duration, allow []netip.Prefix, allowHTTP bool) *sender {
-	d := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second, Control: guard{allow}.control}
-	return &sender{timeout: timeout, allowHTTP: allowHTTP, transport: &http.Transport{
+	s := &sender{timeout: timeout, allowHTTP: allowHTTP}
+	s.dialer = &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second, Control: guard{allow}.control}
+	s.transport = &http.Transport{
 		// A proxy would resolve the name itself, where no guard sees the address.
 		Proxy:       nil,
-		DialContext: d.DialContext,
+		DialContext: s.dial,
 		// A transport with a dialer of its own speaks HTTP/1 unless it is told to.
 		ForceAttemptHTTP2: true,
 		MaxIdleConns:      4096,
@@ -62,16 +68,31 @@ func newSender(timeout time.Duration, allow []netip.Prefix, allowHTTP bool) *sen
 		IdleConnTimeout:        50 * time.Second,
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
-	}}
+	}
+	return s
+}
+
+// dial notes the names that resolve.
+func (s *sender) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, _ := net.SplitHostPort(address) // where it cannot be split, dialling says so
+	return s.dialer.DialContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSDone: func(i httptrace.DNSDoneInfo) {
+			if i.Err == nil {
+				s.names.resolved(host, time.Now())
+			}
+		},
+	}), network, address)
 }
 
 // send makes one POST. One deadline spans name, connection, headers and body.
-func (s *sender) send(ctx context.Context, d *schemas.Delivery, to *subscriber, trace string, at time.Time) answer {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+func (s *sender) send(parent context.Context, d *schemas.Delivery, to *subscriber, trace string, at time.Time) answer {
+	ctx, cancel := context.WithTimeout(parent, s.timeout)
 	defer cancel()
 	begun := time.Now()
 	a := s.roundTrip(ctx, d, to, trace, at)
 	a.took = time.Since(begun)
+	// In a context of its own: the request's may be over, for the name took it all.
+	a.err = s.names.blame(parent, a.err, s.dialer.Resolver)
 	if a.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && classOf(a.err) != schemas.ErrorOurs {
 		// What a body reports when its deadline passes depends on the protocol.
 		a.err = fmt.Errorf("no whole answer within %s: %w", s.timeout, context.DeadlineExceeded)
@@ -125,7 +146,7 @@ func (s *sender) request(ctx context.Context, d *schemas.Delivery, to *subscribe
 	h.Set(headerSignature, strings.Join(signatures, " "))
 	h.Set("X-Webhook-Event", string(d.EventType))
 	h.Set("X-Webhook-ID", string(d.ID))
-	h.Set("X-Webhook-Timestamp", unix)
+	h.Set("X-Webhook-Timestamp", timestampOf(body, unix))
 	h.Set("X-Webhook-Signature", bodySignature(body, secrets[0]))
 	h.Set("X-Webhook-Attempt", strconv.Itoa(d.Attempt+1))
 	if to.apiKey != "" {
@@ -135,6 +156,22 @@ func (s *sender) request(ctx context.Context, d *schemas.Delivery, to *subscribe
 		h.Set("traceparent", trace)
 	}
 	return req, nil
+}
+
+// timestampOf is the body's own timestamp, as it stands there: the original's
+// header repeats it. A body without one gets the attempt's.
+func timestampOf(body []byte, attempt string) string {
+	var frame struct {
+		Timestamp string `json:"timestamp"`
+	}
+	if err := json.Unmarshal(body, &frame); err != nil || !plainText(frame.Timestamp) {
+		return attempt
+	}
+	return frame.Timestamp
+}
+
+func plainText(s string) bool {
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // target reads a subscription's URL. Its errors do not repeat it.

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -20,8 +21,9 @@ type subscriber struct {
 	schemas.Subscription
 	apiKey  schemas.Secret
 	secrets []openSecret // the newest first
-	// unopened says that a secret cannot be opened, which is our own fault.
-	unopened error
+	// keyErr and secretErr say that the API key, or a signing secret, cannot be
+	// opened.
+	keyErr, secretErr error
 }
 
 type openSecret struct {
@@ -38,6 +40,15 @@ func (s *subscriber) live(now time.Time) [][]byte {
 		}
 	}
 	return keys
+}
+
+// fault is what keeps a request from being made at a moment, which is our own
+// fault. A secret that cannot be opened does not matter while another signs.
+func (s *subscriber) fault(now time.Time) error {
+	if s.keyErr != nil || len(s.live(now)) > 0 {
+		return s.keyErr
+	}
+	return s.secretErr
 }
 
 // subscriptions is the table webhook.subscriptions in memory.
@@ -79,8 +90,8 @@ func (s *subscriptions) apply(r *kgo.Record) {
 		return
 	}
 	o := s.open(sub)
-	if o.unopened != nil {
-		s.logger.Error("a subscription's secrets cannot be opened", slog.String("subscription_id", string(id)), slog.Any("error", o.unopened))
+	if err := errors.Join(o.keyErr, o.secretErr); err != nil {
+		s.logger.Error("a subscription's secrets cannot be opened", slog.String("subscription_id", string(id)), slog.Any("error", err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +104,7 @@ func (s *subscriptions) open(sub schemas.Subscription) *subscriber {
 	owner := string(sub.ID)
 	if len(sub.SealedAPIKey) > 0 {
 		key, err := s.ring.Open(sub.SealedAPIKey, owner, seal.FieldAPIKey)
-		o.apiKey, o.unopened = schemas.Secret(key), err
+		o.apiKey, o.keyErr = schemas.Secret(key), err
 	}
 	sealed := slices.Clone(sub.Secrets)
 	slices.SortStableFunc(sealed, func(a, b schemas.SealedSecret) int { return b.CreatedAt.Compare(a.CreatedAt) })
@@ -108,7 +119,7 @@ func (s *subscriptions) open(sub schemas.Subscription) *subscriber {
 		}
 		key, err := s.ring.Open(x.Sealed, owner, seal.FieldSigningSecret)
 		if err != nil {
-			o.unopened = err
+			o.secretErr = err
 			continue
 		}
 		o.secrets = append(o.secrets, openSecret{key: key, expires: expires})
@@ -122,6 +133,14 @@ func (s *subscriptions) get(id schemas.SubscriptionID) (sub *subscriber, deleted
 	defer s.mu.RUnlock()
 	_, deleted = s.deleted[id]
 	return s.byID[id], deleted
+}
+
+// url is the URL of a subscription, empty where the table does not hold it.
+func (s *subscriptions) url(id schemas.SubscriptionID) string {
+	if sub, _ := s.get(id); sub != nil {
+		return sub.URL
+	}
+	return ""
 }
 
 // lookup is nil only for what was deleted.

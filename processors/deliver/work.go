@@ -15,9 +15,6 @@ import (
 // made: long enough for a person to be told, short enough to be soon after.
 const oursWait = 30 * time.Second
 
-// slowAfter is the age from which a success does not count as one for the lane.
-func (w *Worker) slowAfter() time.Duration { return min(5*time.Second, w.timeout/2) }
-
 // attempt makes one request of a begun job and puts what follows. It is the
 // body of a goroutine.
 func (w *Worker) attempt(ctx context.Context, j *job) {
@@ -36,11 +33,12 @@ func (w *Worker) attempt(ctx context.Context, j *job) {
 	case !sub.Active && d.Trigger != schemas.TriggerTest:
 		w.withhold(j, schemas.ErrorDisabled)
 		return
-	case sub.unopened != nil:
-		w.ours(j, sub.unopened)
-		return
 	}
 	at := time.Now()
+	if err := sub.fault(at); err != nil {
+		w.ours(j, err)
+		return
+	}
 	a := w.sender.send(ctx, d, sub, j.trace, at)
 	if a.err != nil && ctx.Err() != nil {
 		// The partition leaves and its drain is over: whether the receiver got the
@@ -89,10 +87,9 @@ func (w *Worker) lesson(v verdict, a answer, now time.Time) result {
 	if v.class == schemas.ErrorRefused || v.class == schemas.ErrorBadURL {
 		return result{}
 	}
-	r := result{counted: true, took: a.took}
-	r.good = v.outcome == schemas.Delivered && a.took < w.slowAfter()
+	r := result{counted: true, took: a.took, good: v.outcome == schemas.Delivered}
 	if v.shut {
-		r.shutFor = v.wait(now)
+		r.askedFor = v.wait(now)
 	}
 	if v.outcome == schemas.Gone {
 		// Until the word of it has come round and the table says disabled, nothing
@@ -125,25 +122,37 @@ func (w *Worker) ours(j *job, cause error) {
 		w.bury(j, schemas.ErrorOurs, "the delivery could not be made for a reason on our side")
 		return
 	}
-	w.park(j, oursWait, parkOurs)
+	w.park(j, tierFor(w.ladder, oursWait, parkOurs), parkOurs)
 }
 
-// park puts a begun job on the tier that covers the wait. It uses up no attempt
-// and makes no attempt record. The ladder is also a clock: what has grown older
-// than it, because its endpoint does not answer or because of us, is dead. A
-// flood is nobody's fault, and Retry-After was a promise; those wait on.
-func (w *Worker) park(j *job, wait time.Duration, why parkReason) {
+// park puts a begun job on a tier. It uses up no attempt and makes no attempt
+// record. The ladder is also a clock: what has grown older than it, because its
+// endpoint does not answer or because of us, is dead. A flood is nobody's fault,
+// and Retry-After was a promise; those wait on. So does what grew old elsewhere,
+// before it ever came here: it is parked once at least.
+func (w *Worker) park(j *job, tier time.Duration, why parkReason) {
 	now := time.Now()
-	blamed := why == parkClosed || why == parkOurs
-	if blamed && !j.d.CreatedAt.IsZero() && now.Sub(j.d.CreatedAt) > w.ladder.Total() {
-		w.bury(j, schemas.ErrorOutOfTime, "it was older than the retry schedule while its endpoint could not be called")
-		return
+	if !j.d.CreatedAt.IsZero() && now.Sub(j.d.CreatedAt) > w.longest() && parkedBefore(&j.d) {
+		switch why {
+		case parkClosed:
+			w.bury(j, schemas.ErrorOutOfTime, "it was older than the retry schedule while its endpoint could not be called")
+			return
+		case parkOurs:
+			w.bury(j, schemas.ErrorOurs, "it was older than the retry schedule while we could not make it")
+			return
+		case parkFlood, parkAsked, parkBehind, parkNotBefore:
+		}
 	}
 	w.metrics.parked[why].Inc()
-	tier, _ := w.ladder.Covering(wait)
 	d := j.d
 	d.Hop++
 	w.put(j, []*kgo.Record{w.encode(schemas.TierTopic(tier), d.Meta(now), &d, j)})
+}
+
+// longest is what a delivery may take whose every attempt runs into its timeout:
+// older ones have had their chances, or would have had them.
+func (w *Worker) longest() time.Duration {
+	return w.ladder.Total() + time.Duration(len(w.ladder)+1)*w.timeout
 }
 
 // bury ends a delivery as dead although no request was made now. Tests leave no

@@ -84,12 +84,16 @@ func (w *world) subscribe(id schemas.SubscriptionID, url string, edit ...func(*s
 	w.produce(r)
 }
 
+// bodyTimestamp is the text of every body's timestamp, which no encoder of ours
+// would write.
+const bodyTimestamp = "2026-03-01T12:00:00.120000+01:00"
+
 func delivery(sub schemas.SubscriptionID, booking schemas.BookingID, sequence int64) schemas.Delivery {
 	e := schemas.EventID(fmt.Sprintf("evt_%s_%d", booking, sequence))
 	return schemas.Delivery{
 		ID: schemas.DeliveryFor(e, sub), EventID: e, EventType: schemas.BookingCreated, SubscriptionID: sub, AgentID: "agent_1",
 		BookingID: booking, Sequence: sequence, Trigger: schemas.TriggerEvent, CreatedAt: schemas.Stamp(time.Now()),
-		Payload: fmt.Sprintf(`{"id":%q,"sequence":%d,"name":"Zoë & <b>"}`, e, sequence),
+		Payload: fmt.Sprintf(`{"id":%q,"sequence":%d,"timestamp":%q,"name":"Zoë & <b>"}`, e, sequence, bodyTimestamp),
 	}
 }
 

@@ -33,6 +33,11 @@ const Group = "krib-retry"
 // not say.
 const DefaultMaxHeld = 10_000
 
+// maxHeldBytes bounds what is held of one partition. A mover may have all of
+// every tier's, some hundred, and there is no hurry in memory: what is not due
+// waits as well at the broker.
+const maxHeldBytes = 4 << 20
+
 // pattern matches the topic of every tier, also of those that have left the
 // ladder: what waits on them is still due one day.
 const pattern = `^webhook\.retry\..+$`
@@ -77,7 +82,7 @@ func New(o Options) (*Mover, error) {
 	m := &Mover{logger: o.Logger, held: map[*kafka.Partition]*hold{}}
 	m.metrics = newMetrics(o.Registry, m)
 	in, err := kafka.NewParallel(o.Kafka, kafka.ParallelOptions{
-		Group: Group, Pattern: pattern, Handle: m.handle, Revoked: m.revoked, MaxRecords: o.MaxHeld,
+		Group: Group, Pattern: pattern, Handle: m.handle, Revoked: m.revoked, MaxRecords: o.MaxHeld, MaxBytes: maxHeldBytes,
 	})
 	if err != nil {
 		return nil, err

@@ -1,0 +1,211 @@
+package deliver
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/schemas"
+)
+
+func TestTierOfAWait(t *testing.T) {
+	t.Parallel()
+	ladder := schemas.DefaultLadder()
+	for _, c := range []struct {
+		wait time.Duration
+		why  parkReason
+		want time.Duration
+	}{
+		{time.Second, parkClosed, 5 * time.Second},
+		{6 * time.Second, parkFlood, 30 * time.Second},
+		{20 * time.Hour, parkAsked, 10 * time.Hour},
+		{14 * time.Hour, parkNotBefore, 10 * time.Hour},
+		{4 * time.Hour, parkNotBefore, 2 * time.Hour},
+		{29 * time.Minute, parkNotBefore, 5 * time.Minute},
+		{5 * time.Second, parkNotBefore, 5 * time.Second},
+		{time.Millisecond, parkNotBefore, 5 * time.Second},
+	} {
+		if got := tierFor(ladder, c.wait, c.why); got != c.want {
+			t.Errorf("%v, %s: %v, want %v", c.wait, c.why, got, c.want)
+		}
+	}
+}
+
+// Events of one booking that arrive one after another while the lane is closed
+// must not each take the next tier up.
+func TestEventsBehindAParkedOneStayOnItsTier(t *testing.T) {
+	t.Parallel()
+	s := newLanes(schemas.Ladder{time.Second, 5 * time.Second, time.Minute}, 16)
+	l := newLane(laneKey{}, time.Second, time.Minute)
+	now := time.Now()
+	l.shut(now.Add(900 * time.Millisecond))
+	for n := range int64(5) {
+		j := &job{d: schemas.Delivery{BookingID: "b", Sequence: n + 1}}
+		at := now.Add(time.Duration(n) * time.Millisecond)
+		wait, why := s.parkFor(l, j, at)
+		tier := tierFor(s.ladder, wait, why)
+		if tier != time.Second {
+			t.Errorf("event %d goes to the tier %v", n+1, tier)
+		}
+		l.remember(j, at.Add(tier))
+	}
+}
+
+func TestTestsAndWhatHasNoTierDoNotWaitForEver(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := newLanes(nil, 16)
+	s.testAge = 17 * time.Second
+	test := &lane{key: laneKey{test: true}, queued: maxTests - 1}
+	job := &job{item: &kafka.Item{}, arrived: now, d: schemas.Delivery{Trigger: schemas.TriggerTest, CreatedAt: now}}
+	if c, _ := s.surplus(test, job, now); c != "" {
+		t.Errorf("a test that has room is %s", c)
+	}
+	if c, _ := s.outwaited(job, now.Add(18*time.Second)); c != schemas.ErrorOutOfTime {
+		t.Errorf("a test that nobody waits for is %q", c)
+	}
+	test.queued = maxTests
+	if c, _ := s.surplus(test, job, now); c != schemas.ErrorOutOfTime {
+		t.Errorf("one test too many is %q", c)
+	}
+	l := newLane(laneKey{}, time.Second, time.Second)
+	l.queued, l.failing = maxQueue, true
+	job.d.Trigger = schemas.TriggerEvent
+	if c, _ := s.surplus(l, job, now); c != schemas.ErrorOutOfTries {
+		t.Errorf("a record beyond the queue, without a ladder, is %q", c)
+	}
+	if c, _ := s.outwaited(job, now.Add(maxWait+1)); c != schemas.ErrorOutOfTries {
+		t.Errorf("a record that waited too long, without a ladder, is %q", c)
+	}
+	s.ladder = schemas.Ladder{time.Second}
+	if c, _ := s.surplus(l, job, now.Add(time.Hour)); c != "" {
+		t.Errorf("with a ladder it is %q", c)
+	}
+}
+
+func TestRecordsJoinAPausedLaneOnlyWhileThePauseIsShort(t *testing.T) {
+	t.Parallel()
+	s := newLanes(schemas.Ladder{time.Second}, 16)
+	l := newLane(laneKey{}, time.Second, time.Second)
+	l.limit = limit{slots: 8, mean: time.Second}
+	p := &kafka.Partition{}
+	s.parts[p] = &presence{jobs: map[*lane]int{l: 1}, paused: l}
+	l.queued = 30
+	if !s.waitsPaused(l, p) {
+		t.Error("a wait of four seconds is too long")
+	}
+	s.joined(l, p)
+	l.queued = 40
+	s.joined(l, p)
+	if got := s.parts[p].resumeAt; got != 20 {
+		t.Errorf("it ends at a queue of %d, want 20", got)
+	}
+	l.queued = 50
+	if s.waitsPaused(l, p) {
+		t.Error("a wait of six seconds is not too long")
+	}
+	if _, most := s.keeps(l); most >= time.Minute {
+		t.Errorf("while it is paused, a queue may take %v", most)
+	}
+}
+
+// slowly is what is learned of a success that took long.
+func slowly(now time.Time) result {
+	w := &Worker{timeout: DefaultTimeout}
+	return w.lesson(verdict{outcome: schemas.Delivered}, answer{took: 12 * time.Second}, now)
+}
+
+func TestSlowSuccessesKeepTheLaneOpen(t *testing.T) {
+	t.Parallel()
+	s := newLanes(schemas.Ladder{time.Second}, 16)
+	l := newLane(laneKey{}, time.Second, time.Second)
+	for range 5 * minSamples {
+		report, ok := s.allow(l)
+		if !ok {
+			t.Fatal("the breaker is open")
+		}
+		s.learn(l, &job{report: report}, slowly(time.Now()), time.Now())
+	}
+	if !l.answers() || l.lastGood.IsZero() || !l.healthy(time.Now()) {
+		t.Errorf("answered %v, failing %v, stuck %v", l.answered, l.failing, l.stuck)
+	}
+	if n := l.limit.now(); n > maxSlots/4 {
+		t.Errorf("it holds %d slots", n)
+	}
+}
+
+func TestSlowProbesCloseTheBreaker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newLanes(schemas.Ladder{time.Second}, 16)
+		l := newLane(laneKey{}, time.Second, time.Second)
+		for range minSamples {
+			report, _ := s.allow(l)
+			s.learn(l, &job{report: report}, result{counted: true}, time.Now())
+		}
+		if wait, why := l.closedFor(time.Now()); wait != time.Second || why != parkClosed {
+			t.Fatalf("it is closed for %v, %s", wait, why)
+		}
+		<-time.After(time.Second)
+		for range 2 {
+			report, ok := s.allow(l)
+			if !ok {
+				t.Fatal("no probe is allowed")
+			}
+			s.learn(l, &job{report: report}, slowly(time.Now()), time.Now())
+		}
+		if st := l.breaker.State(); st != gobreaker.StateClosed {
+			t.Errorf("it is %v", st)
+		}
+	})
+}
+
+func TestRetryAfterIsToldFromTheBreaker(t *testing.T) {
+	t.Parallel()
+	s := newLanes(schemas.Ladder{time.Second, time.Minute}, 16)
+	l := newLane(laneKey{}, time.Second, time.Minute)
+	now := time.Now()
+	report, _ := s.allow(l)
+	w := &Worker{timeout: DefaultTimeout}
+	s.learn(l, &job{report: report}, w.lesson(verdict{outcome: schemas.Retry, shut: true, after: time.Hour}, answer{}, now), now)
+	l.shut(now.Add(2 * time.Hour))
+	if wait, why := s.parkFor(l, &job{}, now); wait != 2*time.Hour || why != parkAsked {
+		t.Errorf("parked for %v, %s", wait, why)
+	}
+	if _, why := s.parkFor(l, &job{}, now.Add(90*time.Minute)); why != parkClosed {
+		t.Errorf("later it is parked as %s", why)
+	}
+}
+
+func TestLaneForgetsWhatItLearnedOfAnotherURL(t *testing.T) {
+	t.Parallel()
+	url := "https://old.example"
+	s := newLanes(schemas.Ladder{time.Second}, 16)
+	s.urlOf = func(schemas.SubscriptionID) string { return url }
+	now := time.Now()
+	j := &job{d: schemas.Delivery{SubscriptionID: "sub_1"}}
+	l := s.lane(j, now)
+	old := l.url
+	for range minSamples {
+		report, _ := s.allow(l)
+		s.learn(l, &job{report: report, url: old}, result{counted: true, askedFor: time.Hour, took: 10 * time.Second}, now)
+	}
+	if closed, _ := s.lane(j, now).closedFor(now); closed == 0 {
+		t.Fatal("it is open")
+	}
+	url = "https://new.example"
+	if s.lane(j, now) != l || !l.healthy(now) || l.limit.now() != firstSlots {
+		t.Errorf("after the move: failing %v, shut till %v, asked till %v, %d slots", l.failing, l.shutTill, l.asked, l.limit.now())
+	}
+	s.learn(l, &job{url: old}, result{counted: true, askedFor: time.Hour}, now)
+	if !l.healthy(now) {
+		t.Error("an answer of the old URL closed the lane of the new one")
+	}
+	url = "" // the table has forgotten it
+	if s.lane(j, now); l.url != "https://new.example" {
+		t.Errorf("the lane's URL is %q", l.url)
+	}
+}
