@@ -3,13 +3,19 @@ package api_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/krib-ai/krib/api"
 	"github.com/krib-ai/krib/api/auth"
@@ -251,10 +257,109 @@ func TestHealthTellsThePathsThatAre(t *testing.T) {
 		}
 	}
 	w.ready = errors.New("the relay is behind")
+	testenv.Eventually(t, "the verdict is not the old one", func() bool { return c.do("GET", "/health", nil).status == 503 })
 	for _, path := range []string{"/api/health", "/health", "/healthz"} {
 		r := c.do("GET", path, nil).refused(503, "not_ready")
 		if r.header.Get("Retry-After") == "" || strings.Contains(string(r.body), "relay") {
 			t.Errorf("got %v %s", r.header, r.body)
+		}
+	}
+}
+
+func TestProbesShareOneLookASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks atomic.Int32
+		gate := make(chan struct{})
+		handler := api.New(api.Options{Logger: slog.New(slog.DiscardHandler), Ready: func() error {
+			<-gate
+			if looks.Add(1) == 2 {
+				return errors.New("not now")
+			}
+			return nil
+		}})
+		probe := func(path string, want int) {
+			got := httptest.NewRecorder()
+			handler.ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+			if got.Code != want {
+				t.Errorf("%s answered %d, want %d", path, got.Code, want)
+			}
+		}
+		var all sync.WaitGroup
+		for range 20 {
+			for _, path := range []string{"/health", "/healthz", "/api/health"} {
+				all.Go(func() { probe(path, 200) })
+			}
+		}
+		close(gate)
+		all.Wait()
+		if n := looks.Load(); n != 1 {
+			t.Errorf("%d looks for probes at the same time", n)
+		}
+		<-time.After(time.Second)
+		probe("/healthz", 503)
+		probe("/health", 503)
+		<-time.After(time.Second)
+		probe("/healthz", 200)
+		if n := looks.Load(); n != 3 {
+			t.Errorf("%d looks in three seconds", n)
+		}
+	})
+}
+
+// A deaf writer takes nothing and says so at the flush, where a buffer would have
+// taken the bytes before.
+type deaf struct{ *httptest.ResponseRecorder }
+
+var errDeaf = errors.New("nobody listens")
+
+func (deaf) FlushError() error { return errDeaf }
+
+func TestAStreamHearsThatAFlushFailed(t *testing.T) {
+	var err error
+	w := newWorld(t, func(o *api.Options) {
+		o.Stream = func(rw http.ResponseWriter, _ *http.Request, _ schemas.HostID, _ time.Time) {
+			err = http.NewResponseController(rw).Flush()
+		}
+	})
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/hosts/host_one/events", http.NoBody)
+	r.Header.Set("Authorization", w.host(hostOne).auth)
+	w.srv.Config.Handler.ServeHTTP(deaf{httptest.NewRecorder()}, r)
+	if !errors.Is(err, errDeaf) {
+		t.Errorf("the flush ended with %v", err)
+	}
+}
+
+func TestATraceReachesTheRecords(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("bookings:write")
+	const given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	traces := func() (out []string) {
+		t.Helper()
+		rows, err := w.sql.Query(t.Context(), `delete from outbox returning headers`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := pgx.CollectRows(rows, pgx.RowTo[[]schemas.Header])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, hs := range all {
+			for _, h := range hs {
+				if h.Key == "traceparent" {
+					out = append(out, h.Value)
+				}
+			}
+		}
+		return out
+	}
+	a.do("POST", "/api/v1/bookings", stay(7), "Traceparent", given).want(200)
+	if got := traces(); len(got) != 2 || got[0] != given || got[1] != given {
+		t.Errorf("got %q, want the caller's on both records", got)
+	}
+	for n, bad := range []string{"", "nonsense", given + "-x", "ff" + given[2:], strings.ToUpper(given), "00-" + strings.Repeat("0", 32) + given[35:]} {
+		a.do("POST", "/api/v1/bookings", stay(20+3*n), "Traceparent", bad).want(200)
+		if got := traces(); len(got) != 2 || got[0] != got[1] || got[0] == bad || !schemas.ValidTraceParent(got[0]) {
+			t.Errorf("%q became %q", bad, got)
 		}
 	}
 }

@@ -38,7 +38,8 @@ type Options struct {
 	CORSOrigins []string
 	// Pages are served under /dashboard/; nil for none.
 	Pages fs.FS
-	// Ready tells why the process should get no requests. Nil is always ready.
+	// Ready tells why the process should get no requests, in a bounded time. It is
+	// asked once a second at most. Nil is always ready.
 	Ready    func() error
 	Logger   *slog.Logger
 	Registry prometheus.Registerer // nil for no metrics
@@ -51,6 +52,8 @@ type server struct {
 	log     *slog.Logger
 	limits  limiter
 	metrics *metrics
+	ready   verdict
+	waiting waiters
 }
 
 // New makes the handler of everything that the API's listener serves. It starts
@@ -62,6 +65,6 @@ func New(o Options) http.Handler {
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
 	}
-	s := &server{o: o, log: o.Logger, metrics: newMetrics(o.Registry)}
+	s := &server{o: o, log: o.Logger, metrics: newMetrics(o.Registry), ready: verdict{look: o.Ready}}
 	return s.router()
 }

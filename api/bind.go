@@ -154,7 +154,7 @@ func (b *binder) value(n *node, v reflect.Value, f *field, path string) {
 		b.textual(n, path, "must be a date as 2006-01-02", func(s string) (err error) { *target, err = schemas.ParseDate(s); return err })
 		return
 	case *time.Time:
-		b.textual(n, path, "must be a time as 2006-01-02T15:04:05Z", func(s string) (err error) { *target, err = time.Parse(time.RFC3339, s); return err })
+		b.textual(n, path, "must be a time as 2006-01-02T15:04:05Z", func(s string) (err error) { *target, err = parseTime(s); return err })
 		return
 	}
 	switch v.Kind() {

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/krib-ai/krib/api/auth"
@@ -18,7 +19,7 @@ type bookingBody struct {
 	Guest           guestBody          `json:"guest_info" check:"required"`
 	SpecialRequests string             `json:"special_requests" check:"max=500"`
 	TotalAmount     schemas.Amount     `json:"total_amount" check:"required,min=0.01"`
-	PaymentMethod   string             `json:"payment_method" check:"enum=pending|stripe|bank_transfer" default:"pending"`
+	PaymentMethod   string             `json:"payment_method" check:"max=50,line" default:"pending"`
 	Source          string             `json:"source" check:"max=100"` // accepted and ignored, as ever
 }
 
@@ -37,8 +38,10 @@ func (b *bookingBody) check(add func(field, rule, message string)) {
 }
 
 func (b *bookingBody) command() producers.NewBooking {
+	guest := schemas.Guest(b.Guest)
+	guest.CountryCode = "+" + strings.TrimPrefix(guest.CountryCode, "+")
 	return producers.NewBooking{
-		PropertyID: b.PropertyID, CheckIn: b.CheckIn, CheckOut: b.CheckOut, Guests: b.Guests, Guest: schemas.Guest(b.Guest),
+		PropertyID: b.PropertyID, CheckIn: b.CheckIn, CheckOut: b.CheckOut, Guests: b.Guests, Guest: guest,
 		SpecialRequests: b.SpecialRequests, TotalAmount: b.TotalAmount, PaymentMethod: b.PaymentMethod,
 	}
 }

@@ -5,10 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
-	"slices"
+	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -49,7 +48,8 @@ func decode[T any](r *http.Request, how strictness) (T, []byte, error) {
 }
 
 // query reads the URL's parameters into T by the same tags. An empty value is an
-// absent one.
+// absent one, and names that T does not have are skipped: clients and what stands
+// before them add some of their own.
 func query[T any](r *http.Request) (T, error) {
 	var v T
 	values, err := url.ParseQuery(r.URL.RawQuery)
@@ -58,18 +58,15 @@ func query[T any](r *http.Request) (T, error) {
 	}
 	b := &binder{}
 	root := &node{kind: object}
-	for _, name := range slices.Sorted(maps.Keys(values)) { // errors come in a stable order
-		given := values[name]
-		if !plainText(name) || !plainText(given[0]) {
-			b.add(name, "format", "must be UTF-8 without U+0000")
-			continue
-		}
-		if len(given) > 1 {
-			b.add(name, "duplicate", "is given more than once")
-			continue
-		}
-		if given[0] != "" {
-			root.add(name, &node{kind: loose, text: given[0]})
+	for _, f := range fieldsOf(reflect.TypeFor[T]()) { // in their order, so that errors have one
+		switch given := values[f.name]; {
+		case len(given) > 1:
+			b.add(f.name, "duplicate", "is given more than once")
+		case len(given) == 0 || given[0] == "":
+		case !plainText(given[0]):
+			b.add(f.name, "format", "must be UTF-8 without U+0000")
+		default:
+			root.add(f.name, &node{kind: loose, text: given[0]})
 		}
 	}
 	b.into(root, &v)

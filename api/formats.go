@@ -1,9 +1,12 @@
 package api
 
 import (
+	"errors"
+	"fmt"
 	"net/mail"
 	"net/url"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -33,12 +36,31 @@ func checkPhone(s string) string {
 }
 
 func checkCountryCode(s string) string {
-	digits, ok := strings.CutPrefix(s, "+")
-	if !ok || digits == "" || len(digits) > 4 || strings.Trim(digits, "0123456789") != "" {
+	digits := strings.TrimPrefix(s, "+")
+	if digits == "" || len(digits) > 4 || strings.Trim(digits, "0123456789") != "" {
 		return "must be a country code as +971"
 	}
 	return ""
 }
+
+// parseTime reads RFC 3339. A time without a zone is in UTC, as clients of the
+// first API mean it. One whose year in UTC has not four digits is refused: no
+// answer and no record could hold it.
+func parseTime(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		t, err = time.ParseInLocation("2006-01-02T15:04:05", s, time.UTC)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading a time: %w", err)
+	}
+	if t = t.UTC(); t.Year() < 1 || t.Year() > 9999 {
+		return time.Time{}, errYear
+	}
+	return t, nil
+}
+
+var errYear = errors.New("the year must be between 1 and 9999 in UTC")
 
 // checkLink lets through what a dashboard may open: a path of its own, or an
 // absolute web address. "//host" is neither, and no other scheme is.

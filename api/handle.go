@@ -152,7 +152,7 @@ func pathID(r *http.Request, name string) (string, error) {
 func idempotency(r *http.Request, body []byte) (*producers.Once, error) {
 	given, ok := r.Header["Idempotency-Key"]
 	if !ok {
-		return nil, nil //nolint:nilnil // none is an answer
+		return nil, nil // none is an answer
 	}
 	hidden := func(c rune) bool { return c <= ' ' || c > '~' }
 	if key := given[0]; len(given) > 1 || key == "" || len(key) > 255 || strings.ContainsFunc(key, hidden) {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/schemas"
@@ -62,17 +61,19 @@ func (s *server) observe(next http.Handler) http.Handler {
 		i := &info{id: requestID(r.Header.Get(requestIDHeader))}
 		w.Header().Set(requestIDHeader, i.id)
 		ctx := context.WithValue(r.Context(), infoKey{}, i)
-		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		if parent := r.Header.Get("Traceparent"); schemas.ValidTraceParent(parent) {
+			ctx = schemas.WithTrace(ctx, parent)
+		} else {
+			ctx = schemas.WithTrace(ctx, schemas.NewTraceParent())
+		}
+		rec := &recorder{ResponseWriter: w}
 		r = r.WithContext(ctx)
 		defer func() {
-			status := ww.Status()
-			if status == 0 {
-				status = http.StatusOK
-			}
-			s.metrics.served(r.Method, routeOf(r), status, time.Since(start))
-			s.logServed(r, i, status, ww.BytesWritten(), time.Since(start))
+			rec.begun() // nothing was written: the server answers 200
+			s.metrics.served(r.Method, routeOf(r), rec.status, time.Since(start))
+			s.logServed(r, i, rec.status, rec.bytes, time.Since(start))
 		}()
-		next.ServeHTTP(ww, r)
+		next.ServeHTTP(rec, r)
 	})
 }
 
@@ -112,7 +113,7 @@ func (s *server) recovered(next http.Handler) http.Handler {
 			i := infoOf(r.Context())
 			s.log.ErrorContext(r.Context(), "request panicked", slog.String("request_id", i.id), slog.String("route", routeOf(r)),
 				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 {
+			if rec, ok := w.(*recorder); ok && rec.status != 0 {
 				panic(http.ErrAbortHandler) // the answer has begun; cutting it off is the only honest end
 			}
 			writeProblem(w, http.StatusInternalServerError, classify(schemas.Errorf(schemas.Internal, "panic", "")), i.id)

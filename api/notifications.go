@@ -160,7 +160,7 @@ func (s *server) notifications(r *http.Request, p auth.Principal) (answer, error
 // at; null without a feed.
 func (s *server) cursor(ctx context.Context, tx *store.Tx, host schemas.HostID) (*string, error) {
 	if s.o.Feed.Partitions == 0 {
-		return nil, nil //nolint:nilnil // none is an answer
+		return nil, nil // none is an answer
 	}
 	partition := s.o.Feed.Partition(host)
 	next, err := tx.SinkOffset(ctx, s.o.Feed.TopicID, partition)

@@ -80,6 +80,30 @@ func TestWhatANotificationMayNotBe(t *testing.T) {
 	}
 }
 
+func TestATimeWithoutAZoneIsInUTC(t *testing.T) {
+	w := newWorld(t)
+	a, h := w.key("platform", "notifications:write"), w.host(hostOne)
+	for given, want := range map[string]string{
+		"2199-05-01T10:00:00":           "2199-05-01T10:00:00Z",
+		"2199-05-01T10:00:00.25":        "2199-05-01T10:00:00.25Z",
+		"2199-05-01T10:00:00+04:00":     "2199-05-01T06:00:00Z",
+		"9999-12-31T23:59:59Z":          "9999-12-31T23:59:59Z",
+		"9999-12-31T23:59:59.999999999": "9999-12-31T23:59:59.999999Z",
+	} {
+		a.do("POST", inbox(hostOne), with(note("x"), "expires_at", given)).want(200)
+		h.do("GET", inbox(hostOne)+"?limit=1", nil).want(200).is("data.notifications.0.expires_at", want)
+	}
+	before := w.outbox()
+	for _, bad := range []string{
+		"9999-12-31T23:59:59-00:01", "0000-12-31T23:59:59Z", "0001-01-01T00:00:00+00:01", "10000-01-01T00:00:00Z", "2199-05-01", "2199-05-01T10:00", "2199-05-01T10:00:00 UTC", "",
+	} {
+		a.do("POST", inbox(hostOne), with(note("x"), "expires_at", bad)).want(422).is("errors.0.field", "expires_at", "errors.0.rule", "format")
+	}
+	if n := w.outbox() - before; n != 0 {
+		t.Errorf("%d outbox rows after refusals", n)
+	}
+}
+
 func TestANotificationIsIdempotent(t *testing.T) {
 	w := newWorld(t)
 	a := w.key("platform", "notifications:write")

@@ -87,6 +87,10 @@ func writeProblem(w http.ResponseWriter, status int, e *schemas.Error, requestID
 		h.Set("WWW-Authenticate", "Bearer")
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "2")
+	case http.StatusTooManyRequests:
+		if h.Get("Retry-After") == "" { // a key's limit knows when its window ends
+			h.Set("Retry-After", "2")
+		}
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(b) // a client that left hears nothing

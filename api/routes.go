@@ -43,6 +43,7 @@ func (s *server) routes() []route {
 		{http.MethodGet, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.subscription)},
 		{http.MethodPut, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.updateSubscription)},
 		{http.MethodDelete, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.deleteSubscription)},
+		{http.MethodPost, hooks + "/{subscription_id}/toggle", s.agent(auth.WebhooksManage, s.toggleSubscription)},
 		{http.MethodPost, "/api/v1/external/webhooks/test", s.agentSlow(auth.WebhooksManage, s.testWebhooks)},
 		{http.MethodGet, "/api/v1/external/webhooks/statistics", s.agent(auth.WebhooksManage, s.webhookStatistics)},
 

@@ -157,3 +157,32 @@ func (s *server) deleteSubscription(r *http.Request, p auth.Principal) (answer, 
 	}
 	return answer{data: deletedSubscription{sub.ID, sub.AgentName}, message: "Webhook subscription deleted"}, nil
 }
+
+type toggledSubscription struct {
+	ID        schemas.SubscriptionID `json:"subscription_id"`
+	AgentName string                 `json:"agent_name"`
+	Previous  bool                   `json:"previous_status"`
+	New       bool                   `json:"new_status"`
+}
+
+// toggleSubscription takes no body. It is the one change that a repetition takes
+// back, so a caller that is not sure gives an idempotency key.
+func (s *server) toggleSubscription(r *http.Request, p auth.Principal) (answer, error) {
+	id, err := pathID(r, "subscription_id")
+	if err != nil {
+		return answer{}, err
+	}
+	once, err := idempotency(r, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	a, err := s.o.Producer.ToggleSubscription(r.Context(), p.Scope(), once, schemas.SubscriptionID(id))
+	if err != nil {
+		return answer{}, err
+	}
+	message := "Webhook subscription disabled"
+	if a.New {
+		message = "Webhook subscription enabled"
+	}
+	return answer{data: toggledSubscription{a.ID, a.AgentName, a.Old, a.New}, message: message}, nil
+}

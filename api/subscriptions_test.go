@@ -1,12 +1,15 @@
 package api_test
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/producers"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -45,6 +48,77 @@ func TestASubscriptionLives(t *testing.T) {
 	a.do("DELETE", path, nil).refused(404, "subscription_not_found")
 	if n := w.count(`select count(*) from outbox where topic = 'webhook.subscriptions'`); n != 5 {
 		t.Errorf("%d records, want two creations, two changes and a tombstone", n)
+	}
+}
+
+func TestASubscriptionIsSwitchedOffAndOnAgain(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	path := hooksPath + "/" + a.do("POST", hooksPath, hook("https://agent.example/in")).want(200).text("data.id")
+	id := path[len(hooksPath)+1:]
+	state := func() (s schemas.Subscription) {
+		t.Helper()
+		var raw []byte
+		err := w.sql.QueryRow(t.Context(), `select value from outbox where topic = 'webhook.subscriptions' and key = $1 order by id desc limit 1`, id).Scan(&raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = schemas.Decode[schemas.Subscription](raw); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	sick := func() {
+		w.exec(`update webhook_health set failed_attempts = 4, failures_since_success = 20, first_failure_at = now() - interval '6 days'`)
+	}
+	healthy := func() {
+		t.Helper()
+		if n := w.count(`select count(*) from webhook_health where failed_attempts = 0 and failures_since_success = 0 and first_failure_at is null`); n != 1 {
+			t.Error("its health did not start anew")
+		}
+	}
+	first := state()
+	sick()
+	a.do("POST", path+"/toggle", nil).want(200).
+		is("data.subscription_id", id, "data.agent_name", "Krib AI Agent Test", "data.previous_status", true, "data.new_status", false)
+	off := state()
+	if off.Active || off.DisabledReason != schemas.DisabledByOwner || off.Version != 2 || !off.EnabledAt.Equal(first.EnabledAt) {
+		t.Errorf("the record of a subscription that is off: %+v", off)
+	}
+	healthy()
+	a.do("GET", path, nil).want(200).is("data.is_active", false, "data.disabled_reason", "owner", "data.failed_attempts", 0)
+
+	w.exec(`update webhook_subscriptions set disabled_reason = 'gone'`) // whoever switched it off
+	sick()
+	a.do("POST", path+"/toggle", nil).want(200).is("data.previous_status", false, "data.new_status", true)
+	on := state()
+	if !on.Active || on.DisabledReason != "" || on.Version != 3 || !on.EnabledAt.After(first.EnabledAt) {
+		t.Errorf("the record of a subscription that is on again: %+v", on)
+	}
+	healthy()
+
+	// Who judges by attempts of before must not switch it off again.
+	err := w.db.Update(t.Context(), store.Scope{Agent: a.agent}, func(ctx context.Context, tx *store.Tx) error {
+		done, err := producers.Disable(ctx, tx, on.ID, schemas.DisabledByFailures, first.EnabledAt)
+		if done {
+			t.Error("attempts of before it was switched on count")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a repetition under a key does not take it back
+		a.do("POST", path+"/toggle", nil, "Idempotency-Key", "k").want(200).is("data.previous_status", true, "data.new_status", false)
+	}
+
+	before := w.outbox()
+	w.key("webhooks:manage").do("POST", path+"/toggle", nil).refused(404, "subscription_not_found")
+	a.do("POST", hooksPath+"/sub_none/toggle", nil).refused(404, "subscription_not_found")
+	w.key("bookings:write").do("POST", path+"/toggle", nil).refused(403, "missing_scope")
+	a.do("GET", path, nil).want(200).is("data.is_active", false)
+	if n := w.outbox() - before; n != 0 {
+		t.Errorf("%d outbox rows after refusals", n)
 	}
 }
 
@@ -113,7 +187,7 @@ func TestWhatASubscriptionMayNotBe(t *testing.T) {
 	for _, url := range []string{"agent.example", "ftp://agent.example", "https://user:pw@agent.example", "https://10.0.0.1/", "https://[fe80::1]/", "http://169.254.169.254/latest", "https://", "https://a.example/#f", "https://a.example:0/", "https://a.example:65536/"} {
 		a.do("POST", hooksPath, hook(url)).refused(422, "invalid_url")
 	}
-	for _, q := range []string{"limit=0", "limit=101", "active_only=maybe", "offset=x", "page=1"} {
+	for _, q := range []string{"limit=0", "limit=101", "active_only=maybe", "offset=x"} {
 		a.do("GET", hooksPath+"?"+q, nil).refused(422, "invalid_request")
 	}
 	if n := w.outbox(); n != 0 {

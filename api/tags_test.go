@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/segmentio/encoding/json"
 )
@@ -74,5 +75,35 @@ func same(t *testing.T, what string, said, got []string) {
 	slices.Sort(got)
 	if a, b := strings.Join(said, " "), strings.Join(got, " "); a != b {
 		t.Errorf("%s: the document says %q, the tags %q", what, a, b)
+	}
+}
+
+func TestEveryCommandMayMeetAnother(t *testing.T) {
+	raw, err := os.ReadFile("openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Paths map[string]map[string]struct{ Responses map[string]any }
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		t.Fatal(err)
+	}
+	for path, operations := range doc.Paths {
+		for method, o := range operations {
+			if method != "get" && o.Responses["409"] == nil {
+				t.Errorf("%s %s writes, and its document has no 409", method, path)
+			}
+		}
+	}
+}
+
+func TestLooksForAttemptsBecomeRarer(t *testing.T) {
+	looks, waited := 0, time.Duration(0)
+	for wait := firstLook; waited < 31*time.Second; wait = laterLook(wait) {
+		looks, waited = looks+1, waited+wait
+	}
+	if looks > 130 || firstLook != 25*time.Millisecond || laterLook(time.Second) != 250*time.Millisecond {
+		t.Errorf("%d looks in %v", looks, waited)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/krib-ai/krib/api/auth"
@@ -87,6 +88,10 @@ func (s *server) testWebhooks(r *http.Request, p auth.Principal) (answer, error)
 		return answer{}, err
 	}
 	event := schemas.EventType(q.EventType)
+	if !s.waiting.enter(p.Agent) {
+		return answer{}, schemas.Errorf(schemas.TooMany, "too_many_tests", "you have %d tests that wait for their answers; let one end first", maxWaiting)
+	}
+	defer s.waiting.leave(p.Agent)
 	sending, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	sent, err := s.o.Producer.TestWebhooks(sending, p.Scope(), event, body)
@@ -111,6 +116,42 @@ func (s *server) testWebhooks(r *http.Request, p auth.Principal) (answer, error)
 	return answer{data: v, message: "Test webhooks sent"}, nil
 }
 
+// maxWaiting is how many tests of one agent may wait at a time in one process.
+const maxWaiting = 16
+
+// waiters count the tests of each agent that wait.
+type waiters struct {
+	mu     sync.Mutex
+	agents map[schemas.AgentID]int
+}
+
+func (w *waiters) enter(a schemas.AgentID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.agents == nil {
+		w.agents = map[schemas.AgentID]int{}
+	}
+	if w.agents[a] >= maxWaiting {
+		return false
+	}
+	w.agents[a]++
+	return true
+}
+
+func (w *waiters) leave(a schemas.AgentID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.agents[a]--; w.agents[a] == 0 {
+		delete(w.agents, a)
+	}
+}
+
+// firstLook is when the attempts are looked for a second time; after that the
+// looks become rarer, since each is a transaction.
+const firstLook = 25 * time.Millisecond
+
+func laterLook(wait time.Duration) time.Duration { return min(2*wait, 250*time.Millisecond) }
+
 // firstAttempts waits until each delivery has an attempt, the time is up, or the
 // caller has left. The rows come by Kafka and the sink, so there is nothing to
 // wait on but the table.
@@ -121,9 +162,9 @@ func (s *server) firstAttempts(ctx context.Context, p auth.Principal, sent []pro
 	}
 	waiting, cancel := context.WithTimeout(ctx, s.o.WebhookTimeout+time.Second)
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	again := time.NewTimer(firstLook)
+	defer again.Stop()
+	for wait := firstLook; ; wait = laterLook(wait) {
 		first := map[schemas.DeliveryID]*schemas.Attempt{}
 		// The look itself is not cut off by the end of the wait, so that there is
 		// always an answer.
@@ -141,10 +182,11 @@ func (s *server) firstAttempts(ctx context.Context, p auth.Principal, sent []pro
 		if err != nil || len(first) == len(ids) {
 			return first, err
 		}
+		again.Reset(wait)
 		select {
 		case <-waiting.Done():
 			return first, ctx.Err()
-		case <-tick.C:
+		case <-again.C:
 		}
 	}
 }

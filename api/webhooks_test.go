@@ -3,7 +3,9 @@ package api_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -138,6 +140,18 @@ func TestATestThatNobodyDeliversIsPending(t *testing.T) {
 	}
 }
 
+func TestATestOutlivesTheServersReadTimeout(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	a.do("POST", hooksPath, hook("https://agent.example/")).want(200)
+	srv := httptest.NewUnstartedServer(w.srv.Config.Handler)
+	srv.Config.ReadTimeout = 200 * time.Millisecond
+	srv.Start()
+	t.Cleanup(srv.Close)
+	w.srv = srv
+	a.do("POST", testPath+"?event_type=test.webhook", map[string]any{}).want(200).is("data.results.0.status", "pending")
+}
+
 func TestATestEndsWhenItsCallerLeaves(t *testing.T) {
 	w := newWorld(t, func(o *api.Options) { o.WebhookTimeout = time.Hour })
 	a := w.key("webhooks:manage")
@@ -159,6 +173,43 @@ func TestATestEndsWhenItsCallerLeaves(t *testing.T) {
 	leave()
 	<-left
 	w.srv.Close() // waits for the handler
+}
+
+func TestAnAgentHasSoManyTestsThatWait(t *testing.T) {
+	w := newWorld(t, func(o *api.Options) { o.WebhookTimeout = time.Hour })
+	a, b := w.key("webhooks:manage"), w.key("webhooks:manage")
+	a.do("POST", hooksPath, hook("https://agent.example/")).want(200)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	const most = 16
+	var left sync.WaitGroup
+	for range most {
+		left.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.srv.URL+testPath+"?event_type=test.webhook", strings.NewReader("{}"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Authorization", a.auth)
+			if resp, err := w.srv.Client().Do(req); err == nil {
+				resp.Body.Close()
+			}
+		})
+	}
+	sent := func() int { return w.count(`select count(*) from outbox where topic = 'webhook.deliveries'`) }
+	testenv.Eventually(t, "all of them wait", func() bool { return sent() == most })
+	if got := a.do("POST", testPath+"?event_type=test.webhook", "{}").refused(429, "too_many_tests").header.Get("Retry-After"); got == "" {
+		t.Error("no Retry-After")
+	}
+	if n := sent(); n != most {
+		t.Errorf("%d deliveries, want none of the test that was refused", n)
+	}
+	b.do("POST", testPath+"?event_type=test.webhook", "{}").want(200)
+	leave()
+	left.Wait()
+	testenv.Eventually(t, "those who left make room", func() bool {
+		return a.do("POST", testPath+"?event_type=payment.received", "{}").status == 200
+	})
 }
 
 func TestStatisticsCountDeliveries(t *testing.T) {

@@ -82,8 +82,8 @@ func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 		CORSOrigins: []string{origin}, Pages: dashboard.Files, Ready: func() error { return w.ready }, Logger: testenv.Logger(t),
 		Registry: w.registry, Version: "test",
 		Stream: func(rw http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time) {
-			if _, ok := rw.(http.Flusher); !ok || until.Before(time.Now()) {
-				t.Error("the stream cannot flush, or has ended before it began")
+			if err := http.NewResponseController(rw).Flush(); err != nil || until.Before(time.Now()) {
+				t.Errorf("the stream cannot flush (%v), or has ended before it began", err)
 			}
 			w.streamed <- host
 		},

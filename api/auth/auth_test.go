@@ -95,15 +95,10 @@ func TestAnIdentityProvidersKeysVerifyTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	enc := base64.RawURLEncoding.EncodeToString
-	n, e := enc(private.N.Bytes()), enc(big.NewInt(int64(private.E)).Bytes())
-	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"k1","n":%q,"e":%q}]}`, n, e)
-	}))
-	defer provider.Close()
+	provider := keySet(t, private)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	a, err := auth.New(ctx, auth.Options{JWKSURL: provider.URL, Issuer: "https://id.example", Audience: "krib"})
+	a, err := auth.New(ctx, auth.Options{JWKSURL: provider, Issuer: "https://id.example", Audience: "krib"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +127,58 @@ func TestAnIdentityProvidersKeysVerifyTokens(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+func TestIssuerAndAudienceAreCheckedWhereTheyAreSet(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider := keySet(t, private)
+	const issuer, audience = "https://id.example", "krib"
+	for name, c := range map[string]struct {
+		o                                                      auth.Options
+		both, otherIssuer, otherAudience, noIssuer, noAudience bool
+	}{
+		"neither":      {auth.Options{}, true, true, true, true, true},
+		"the issuer":   {auth.Options{Issuer: issuer}, true, false, true, false, true},
+		"the audience": {auth.Options{Audience: audience}, true, true, false, true, false},
+		"both":         {auth.Options{Issuer: issuer, Audience: audience}, true, false, false, false, false},
+	} {
+		c.o.JWKSURL = provider
+		a, err := auth.New(t.Context(), c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		verify := func(issuer string, audience ...string) bool {
+			token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{
+				Subject: "host_a", Issuer: issuer, Audience: audience, ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour)),
+			})
+			token.Header["kid"] = "k1"
+			s, err := token.SignedString(private)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = a.Host("Bearer " + s)
+			return err == nil
+		}
+		if verify(issuer, "another", audience) != c.both || verify("https://evil.example", audience) != c.otherIssuer || verify(issuer, "another") != c.otherAudience ||
+			verify("", audience) != c.noIssuer || verify(issuer) != c.noAudience {
+			t.Errorf("with %s set, a token passes that should not, or does not that should", name)
+		}
+	}
+}
+
+// keySet serves the public key as an identity provider does.
+func keySet(t *testing.T, private *rsa.PrivateKey) string {
+	t.Helper()
+	enc := base64.RawURLEncoding.EncodeToString
+	n, e := enc(private.N.Bytes()), enc(big.NewInt(int64(private.E)).Bytes())
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"k1","n":%q,"e":%q}]}`, n, e)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
 }
 
 func TestATokenThatWasSignedIsVerified(t *testing.T) {

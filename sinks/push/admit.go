@@ -18,9 +18,9 @@ func (h *Hub) admit(host schemas.HostID, addr string) (*conn, *ending) {
 		return nil, &ending{codeDrain, "this server is going down; another one takes over"}
 	case len(h.conns) >= h.opts.MaxConnections:
 		return nil, &ending{codeOverloaded, "this server has as many streams as it may have"}
-	case h.hosts[host] >= h.opts.MaxPerHost:
+	case h.opts.MaxPerHost > 0 && h.hosts[host] >= h.opts.MaxPerHost:
 		return nil, &ending{codeOverloaded, "this host has as many streams as it may have"}
-	case h.addrs[addr] >= h.opts.MaxPerAddress:
+	case h.opts.MaxPerAddress > 0 && h.addrs[addr] >= h.opts.MaxPerAddress:
 		return nil, &ending{codeOverloaded, "this address has as many streams as it may have"}
 	}
 	c := &conn{host: host, addr: addr, bound: h.opts.QueueBytes, total: &h.queued, wake: make(chan struct{}, 1)}

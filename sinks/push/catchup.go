@@ -76,47 +76,78 @@ func (h *Hub) mine(host schemas.HostID, es []*entry, next int64, snap snapshot) 
 // history waits for a reading of [next, upto). A shared one that began earlier may
 // have failed for what lies before next; then this client reads for itself.
 func (h *Hub) history(ctx context.Context, s *stream, c *conn, p *partition, next, upto int64) ([]*entry, error) {
-	r := h.reads.join(p, next, upto, false)
-	es, err := h.await(ctx, s, c, r)
-	if r.from < next && (errors.Is(err, errRetention) || errors.Is(err, errTooFar)) {
-		es, err = h.await(ctx, s, c, h.reads.join(p, next, upto, true))
+	what := stretch{p, next, upto}
+	r, err := h.read(ctx, s, c, what, false)
+	if err == nil && r.from < next && (errors.Is(r.err, errRetention) || errors.Is(r.err, errTooFar)) {
+		r, err = h.read(ctx, s, c, what, true)
 	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, errRetention) && !errors.Is(err, errTooFar) && !errors.Is(err, errEnded) {
+	if err == nil {
+		err = r.err
+	}
+	switch {
+	case err == nil:
+		return r.entries, nil
+	case ctx.Err() != nil, errors.Is(err, errWrite), errors.Is(err, errRetention), errors.Is(err, errTooFar), errors.Is(err, errEnded):
+	default:
 		h.log.WarnContext(ctx, "reading history was not possible", slog.Int("partition", int(p.partition)), slog.Any("error", err))
 	}
-	return es, err
+	return nil, err
+}
+
+// read joins a reading and returns it when it is done. While another one of the
+// same host goes on that does not cover the stretch, it waits for its turn.
+func (h *Hub) read(ctx context.Context, s *stream, c *conn, what stretch, exact bool) (*reading, error) {
+	turn, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	for {
+		r, joined := h.reads.join(c.host, what, exact)
+		if joined {
+			defer h.reads.leave(r)
+			return r, h.await(ctx, s, c, r)
+		}
+		if err := h.await(turn, s, c, r); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // await keeps the client awake with comments, which are no events, because
 // connected comes first and cannot be written before the verdict is known.
-func (h *Hub) await(ctx context.Context, s *stream, c *conn, r *reading) ([]*entry, error) {
-	defer h.reads.leave(r)
+func (h *Hub) await(ctx context.Context, s *stream, c *conn, r *reading) error {
 	tick := time.NewTicker(h.opts.Heartbeat)
 	defer tick.Stop()
 	for {
 		select {
 		case <-r.done:
-			return r.entries, r.err
+			return nil
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return fmt.Errorf("waiting for history: %w", ctx.Err())
 		case <-c.wake: // stay looks into the queue in any case
 			if c.ended() != nil {
-				return nil, errEnded
+				return errEnded
 			}
 		case <-tick.C:
 			if err := s.raw([]byte(": reading history\n\n")); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
 }
 
-// A reading is one catch-up from Kafka that clients share.
-type reading struct {
+// A stretch is a part of a partition, upto not included.
+type stretch struct {
 	p          *partition
 	from, upto int64
-	cancel     context.CancelFunc
-	waiters    int // guarded by reads.mu
+}
+
+func (s stretch) covers(o stretch) bool { return s.p == o.p && s.from <= o.from && s.upto >= o.upto }
+
+// A reading is one catch-up from Kafka that clients share.
+type reading struct {
+	stretch
+	host    schemas.HostID // whose client began it
+	cancel  context.CancelFunc
+	waiters int // guarded by reads.mu
 
 	done    chan struct{} // closed when what follows is set
 	entries []*entry
@@ -131,36 +162,44 @@ type reads struct {
 	wg     sync.WaitGroup
 	mu     sync.Mutex
 	closed bool
-	open   []*reading
+	open   []*reading                  // those that can be joined
+	busy   map[schemas.HostID]*reading // by who began them, until they have ended
 }
 
 func newReads(read func(context.Context, *partition, int64, int64) ([]*entry, error)) *reads {
-	return &reads{read: read, slots: make(chan struct{}, readers)}
+	return &reads{read: read, slots: make(chan struct{}, readers), busy: map[schemas.HostID]*reading{}}
 }
 
-// join finds a reading that covers the range, or starts one. After a restart a
+// join finds a reading that covers the stretch, or starts one. After a restart a
 // whole partition's clients come with nearly the same cursors, and most of them
 // share. Exact refuses readings that begin earlier.
-func (rs *reads) join(p *partition, from, upto int64, exact bool) *reading {
+//
+// A host has one reading of its own at a time, or a single one with many cursors
+// would keep everybody else from reading. While it goes on and does not serve, it
+// is what join returns, not joined, to be waited for.
+func (rs *reads) join(host schemas.HostID, what stretch, exact bool) (r *reading, joined bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, r := range rs.open {
-		if r.p == p && r.from <= from && r.upto >= upto && (!exact || r.from == from) {
+		if r.covers(what) && (!exact || r.from == what.from) {
 			r.waiters++
-			return r
+			return r, true
 		}
 	}
-	r := &reading{p: p, from: from, upto: upto, waiters: 1, done: make(chan struct{})}
+	if own := rs.busy[host]; own != nil {
+		return own, false
+	}
+	r = &reading{stretch: what, host: host, waiters: 1, done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background()) // it outlives the request that began it; leave and close end it
 	r.cancel = cancel
 	if rs.closed {
 		r.err = errClosed
 		close(r.done)
-		return r
+		return r, true
 	}
-	rs.open = append(rs.open, r)
+	rs.open, rs.busy[host] = append(rs.open, r), r
 	rs.wg.Go(func() { rs.run(ctx, r) })
-	return r
+	return r, true
 }
 
 func (rs *reads) run(ctx context.Context, r *reading) {
@@ -193,6 +232,7 @@ func (rs *reads) forget(r *reading) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.remove(r)
+	delete(rs.busy, r.host)
 }
 
 func (rs *reads) remove(r *reading) {

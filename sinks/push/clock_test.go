@@ -6,11 +6,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/krib-ai/krib/schemas"
 )
@@ -212,8 +215,15 @@ func TestReadersShareAReading(t *testing.T) {
 			}
 		})
 		p := &partition{}
-		a, b, c := rs.join(p, 10, 20, false), rs.join(p, 12, 20, false), rs.join(p, 5, 20, false)
-		if a != b || a == c || rs.join(p, 12, 20, true) == a || rs.join(p, 10, 21, false) == a {
+		join := func(host schemas.HostID, from, upto int64, exact bool) *reading {
+			r, joined := rs.join(host, stretch{p, from, upto}, exact)
+			if !joined {
+				t.Errorf("%s has to wait", host)
+			}
+			return r
+		}
+		a, b, c := join("a", 10, 20, false), join("b", 12, 20, false), join("c", 5, 20, false)
+		if a != b || a == c || join("d", 12, 20, true) == a || join("e", 10, 21, false) == a {
 			t.Error("readings are shared that should not be, or not that should")
 		}
 		synctest.Wait()
@@ -222,12 +232,204 @@ func TestReadersShareAReading(t *testing.T) {
 		}
 		rs.leave(c) // its only client: it is cancelled, and nobody joins it any more
 		<-c.done
-		if c.err == nil || rs.join(p, 6, 20, false) == c {
+		if c.err == nil || join("c", 6, 20, false) == c {
 			t.Error("a reading without clients went on")
 		}
 		rs.close()
-		if r := rs.join(p, 1, 2, false); !errors.Is(r.err, errClosed) {
+		if r := join("f", 1, 2, false); !errors.Is(r.err, errClosed) {
 			t.Error("a reading began after close")
 		}
 	})
+}
+
+func TestAHostHasOneReadingOfItsOwnAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, gate := make(chan int64, 10), make(chan struct{})
+		h := settled(t, nil)
+		h.reads = newReads(func(ctx context.Context, _ *partition, from, _ int64) ([]*entry, error) {
+			began <- from
+			select {
+			case <-gate:
+				return nil, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		})
+		ctx, leave := context.WithCancel(t.Context())
+		var done []<-chan struct{}
+		resume := func(host schemas.HostID, from int64) *page {
+			p := &page{header: http.Header{}}
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", http.NoBody)
+			r.Header.Set("Last-Event-ID", h.parts[0].at(from).String())
+			end := make(chan struct{})
+			go func() {
+				defer close(end)
+				h.Serve(p, r, host, time.Time{})
+			}()
+			done = append(done, end)
+			synctest.Wait()
+			return p
+		}
+		greedy := []*page{resume("greedy", 6), resume("greedy", 5), resume("greedy", 4), resume("greedy", 3), resume("greedy", 2)}
+		other := resume("other", 1)
+		if len(began) != 2 || <-began != 6 || <-began != 1 {
+			t.Fatal("a host with many cursors has more than one reading, or keeps another host from its own")
+		}
+		close(gate)
+		synctest.Wait()
+		for _, p := range append(greedy, other) { // the others took their turns
+			if p.count("event: connected") != 1 || p.count("event: disconnect") != 0 {
+				t.Errorf("got %s", p.body.String())
+			}
+		}
+		leave()
+		for _, end := range done {
+			<-end
+		}
+		if len(h.reads.busy) != 0 {
+			t.Errorf("%d hosts are remembered", len(h.reads.busy))
+		}
+	})
+}
+
+func TestCredentialsEndAlsoWhileHistoryIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := settled(t, nil)
+		h.reads = newReads(func(ctx context.Context, _ *partition, _, _ int64) ([]*entry, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		p := &page{header: http.Header{}}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+		r.Header.Set("Last-Event-ID", h.parts[0].at(3).String())
+		start := time.Now()
+		h.Serve(p, r, "host", start.Add(time.Second))
+		if got := time.Since(start); got > time.Second || p.count(`"code":"token_expired"`) != 1 {
+			t.Errorf("ended after %v with %s", got, p.body.String())
+		}
+		h.reads.close()
+	})
+}
+
+func TestCredentialsEndAlsoWhileHistoryIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := settled(t, nil)
+		gate := make(chan struct{})
+		h.reads = newReads(func(context.Context, *partition, int64, int64) ([]*entry, error) {
+			var es []*entry
+			for next := int64(1); next <= 7; next++ {
+				es = append(es, &entry{frame: frame{[]byte(strings.Repeat("x", chunk)), next}})
+			}
+			return es, nil
+		})
+		p := &slowPage{page: page{header: http.Header{}}, gate: gate}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+		r.Header.Set("Last-Event-ID", h.parts[0].at(0).String())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			h.Serve(p, r, "host", time.Now().Add(time.Minute))
+		}()
+		sleep(t.Context(), 2*time.Minute) // the first piece is taken this slowly
+		close(gate)
+		<-done
+		if p.count(`"code":"token_expired"`) != 1 || p.count(strings.Repeat("x", chunk)) != 1 {
+			t.Errorf("%d pieces were written after the credentials had ended", p.count(strings.Repeat("x", chunk)))
+		}
+	})
+}
+
+// slowPage takes the first piece of history when its gate opens.
+type slowPage struct {
+	page
+	gate chan struct{}
+}
+
+func (p *slowPage) Write(b []byte) (int, error) {
+	if len(b) == chunk {
+		<-p.gate
+	}
+	return p.page.Write(b)
+}
+
+// stalledPage is a client that takes nothing after the headers: a flush runs into
+// its deadline, and the server ends the request's context with it.
+type stalledPage struct {
+	page
+	flushed int
+	leave   context.CancelFunc
+}
+
+func (p *stalledPage) FlushError() error {
+	if p.flushed++; p.flushed == 1 {
+		return nil
+	}
+	p.leave()
+	return os.ErrDeadlineExceeded
+}
+
+func TestAReaderThatTakesNothingCountsAsStalled(t *testing.T) {
+	for name, from := range map[string]int64{"live": 7, "while history is read": 3} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				reg := prometheus.NewRegistry()
+				h := settled(t, func(o *Options) { o.Registry = reg })
+				h.reads = newReads(func(ctx context.Context, _ *partition, _, _ int64) ([]*entry, error) {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				})
+				ctx, leave := context.WithCancel(t.Context())
+				p := &stalledPage{page: page{header: http.Header{}}, leave: leave}
+				r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", http.NoBody)
+				r.Header.Set("Last-Event-ID", h.parts[0].at(from).String())
+				h.Serve(p, r, "host", time.Time{})
+				if got := endings(t, reg); len(got) != 1 || got["stalled"] != 1 {
+					t.Errorf("connections ended by %v", got)
+				}
+				if p.count("event: disconnect") != 0 {
+					t.Errorf("something was written behind a write that failed: %s", p.body.String())
+				}
+				h.reads.close()
+			})
+		})
+	}
+}
+
+func endings(t *testing.T, reg *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "krib_push_disconnects_total" && m.GetCounter().GetValue() > 0 {
+				out[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	return out
+}
+
+func TestAFrameThatWasNotFlushedIsNotThePosition(t *testing.T) {
+	p := &stalledPage{page: page{header: http.Header{}}, flushed: 1, leave: func() {}}
+	s := &stream{w: p, rc: http.NewResponseController(p), sent: func(int) { t.Error("it counts as sent") }, safe: "before"}
+	if err := s.write(place{"e", 0}, []frame{{[]byte("x"), 9}}); !errors.Is(err, errWrite) || s.safe != "before" {
+		t.Errorf("got %v, safe is %s", err, s.safe)
+	}
+}
+
+func TestWithoutBoundsOfTheirOwnHostsAndAddressesShareTheHubs(t *testing.T) {
+	h := settled(t, func(o *Options) { o.MaxConnections = 300 })
+	for range 300 {
+		c, refused := h.admit("host", "addr")
+		if refused != nil {
+			t.Fatal(refused.reason)
+		}
+		defer h.release(c)
+	}
+	if _, refused := h.admit("another", "another"); refused == nil {
+		t.Error("the hub has no bound")
+	}
 }

@@ -108,7 +108,7 @@ func payload(rec *schemas.FeedRecord) ([]byte, error) {
 	case rec.HostID == "":
 		return nil, fmt.Errorf("a record of kind %q names no host", rec.Kind)
 	case rec.Kind == schemas.FeedNotification && rec.Notification != nil:
-		out.Data = rec.Notification
+		out.Data = whole(rec.Notification)
 	case rec.Kind == schemas.FeedUpdate && rec.Update != nil:
 		out.Data = rec.Update
 	case rec.Kind == schemas.FeedBooking && rec.Booking != nil:
@@ -117,6 +117,28 @@ func payload(rec *schemas.FeedRecord) ([]byte, error) {
 		return nil, fmt.Errorf("a record of kind %q is not of a kind that is known, or lacks what it is about", rec.Kind)
 	}
 	return schemas.Encode(out)
+}
+
+// row is a notification with every member of its row: what is empty is null, as
+// in the list, and not left out as on the topic.
+type row struct {
+	schemas.Notification
+
+	BookingID  *string    `json:"booking_id"`
+	PropertyID *string    `json:"property_id"`
+	ActionURL  *string    `json:"action_url"`
+	ExpiresAt  *time.Time `json:"expires_at"`
+	ReadAt     *time.Time `json:"read_at"`
+}
+
+func whole(n *schemas.Notification) row {
+	orNull := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
+	}
+	return row{*n, orNull(n.BookingID), orNull(n.PropertyID), orNull(n.ActionURL), n.ExpiresAt, n.ReadAt}
 }
 
 // announcement lays type and timestamp over the caller's fields. They win: an

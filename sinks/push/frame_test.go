@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/segmentio/encoding/json"
 
 	"github.com/krib-ai/krib/schemas"
@@ -85,6 +86,39 @@ func TestAFrameHasTheContractsShape(t *testing.T) {
 		`data: {"type":"notification_update","data":{"notification_id":"ntf_1","action":"read","at":"2026-03-01T09:30:00Z"},"timestamp":"2026-03-01T09:30:00Z"}` + "\n\n"
 	if got := string(e.bytes); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestANotificationHasEveryMemberOfTheList(t *testing.T) {
+	at := time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
+	bare := schemas.Notification{ID: "ntf_1", HostID: "h", Type: schemas.Urgent, Title: "t", Message: "m", Priority: schemas.Low, CreatedAt: at, UpdatedAt: at}
+	full := bare
+	full.BookingID, full.PropertyID, full.ActionURL, full.ExpiresAt, full.ReadAt, full.IsRead = "b", "p", "/x", &at, &at, true
+	const common = `"id":"ntf_1","host_id":"h","type":"urgent","title":"t","message":"m","priority":"low","action_required":false,` +
+		`"created_at":"2026-03-01T09:30:00Z","updated_at":"2026-03-01T09:30:00Z",`
+	for n, want := range map[*schemas.Notification]string{
+		&bare: common + `"is_read":false,"booking_id":null,"property_id":null,"action_url":null,"expires_at":null,"read_at":null`,
+		&full: common + `"is_read":true,"booking_id":"b","property_id":"p","action_url":"/x","expires_at":"2026-03-01T09:30:00Z","read_at":"2026-03-01T09:30:00Z"`,
+	} {
+		b, err := schemas.Encode(schemas.FeedRecord{Kind: schemas.FeedNotification, HostID: "h", At: at, Notification: n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := encode(place{"0123456789", 2}, 41, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct{ Data map[string]any }
+		if err := json.Unmarshal([]byte(blocks(e.bytes)[0]["data"]), &got); err != nil {
+			t.Fatal(err)
+		}
+		var members map[string]any
+		if err := json.Unmarshal([]byte("{"+want+"}"), &members); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(members, got.Data); d != "" {
+			t.Error(d)
+		}
 	}
 }
 

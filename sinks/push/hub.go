@@ -41,9 +41,12 @@ type Options struct {
 	Feed schemas.Feed
 	// Heartbeat is the time between two heartbeats of a connection. Default 5 s.
 	Heartbeat time.Duration
-	// MaxConnections, MaxPerHost and MaxPerAddress bound what is open at a time.
-	// Defaults 1,000, 50 and 200. An IPv6 address counts with its /64.
-	MaxConnections, MaxPerHost, MaxPerAddress int
+	// MaxConnections bounds what is open at a time. Default 1,000.
+	MaxConnections int
+	// MaxPerHost and MaxPerAddress bound what one host and one address have open; 0
+	// is no bound of its own. An IPv6 address counts with its /64. Behind a proxy all
+	// clients have the proxy's address.
+	MaxPerHost, MaxPerAddress int
 	// QueueBytes bounds what waits for one connection; above it the connection is
 	// let go and resumes. Default 256 KB.
 	QueueBytes int64
@@ -63,8 +66,6 @@ type Options struct {
 func (o *Options) setDefaults() {
 	o.Heartbeat = cmp.Or(o.Heartbeat, 5*time.Second)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 1000)
-	o.MaxPerHost = cmp.Or(o.MaxPerHost, 50)
-	o.MaxPerAddress = cmp.Or(o.MaxPerAddress, 200)
 	o.QueueBytes = cmp.Or(o.QueueBytes, 256<<10)
 	o.RingBytes = cmp.Or(o.RingBytes, 4<<20)
 	o.CatchUp = cmp.Or(o.CatchUp, 20_000)

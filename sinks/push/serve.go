@@ -37,6 +37,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID,
 		return
 	}
 	defer h.release(c)
+	defer expire(c, until)()
 	if !h.awaitStart(r.Context(), c) {
 		e := ending{codeOverloaded, "the stream is starting"}
 		if end := c.ended(); end != nil {
@@ -46,7 +47,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID,
 		h.metrics.end(e.code)
 		return
 	}
-	h.metrics.end(h.attend(r.Context(), s, c, p, asked, until))
+	h.metrics.end(h.attend(r.Context(), s, c, p, asked))
 }
 
 // awaitStart waits until the first positions are known.
@@ -64,7 +65,7 @@ func (h *Hub) awaitStart(ctx context.Context, c *conn) bool {
 }
 
 // attend joins the partition, says what the client gets, sends it, and stays.
-func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, asked request, until time.Time) code {
+func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, asked request) code {
 	h.checkFuture(ctx, p, &asked)
 	next := int64(-1)
 	if asked.given && asked.reason == "" {
@@ -76,6 +77,8 @@ func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, aske
 	retry := patience()
 	past, err := h.past(ctx, s, c, p, &asked, snap)
 	switch {
+	case errors.Is(err, errWrite): // before the context, which ends with it
+		return verdict(err)
 	case ctx.Err() != nil:
 		return codeGone
 	case err != nil:
@@ -93,12 +96,12 @@ func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, aske
 		first = append(first, resync(p.at(snap.head), asked.reason, time.Now()))
 	}
 	if err := s.write(p.place, first); err != nil {
-		return verdict(ctx, err)
+		return verdict(err)
 	}
 	if err := s.replay(p.place, c, past); err != nil {
-		return verdict(ctx, err)
+		return verdict(err)
 	}
-	return h.stay(ctx, s, c, p, until, retry)
+	return h.stay(ctx, s, c, p, retry)
 }
 
 // checkFuture looks at a cursor that is ahead of this replica. It came with a
@@ -158,11 +161,9 @@ func (s *stream) replay(p place, c *conn, past []*entry) error {
 
 // stay writes what is queued, until the connection ends. The goroutine of the
 // request is the writer: an idle connection costs no other.
-func (h *Hub) stay(ctx context.Context, s *stream, c *conn, p *partition, until time.Time, retry time.Duration) code {
+func (h *Hub) stay(ctx context.Context, s *stream, c *conn, p *partition, retry time.Duration) code {
 	beat := time.NewTimer(between(h.opts.Heartbeat/2, h.opts.Heartbeat)) // so that those who came together do not beat together
 	defer beat.Stop()
-	expire, stop := expiry(until, time.Now())
-	defer stop()
 	if end := c.ended(); end != nil {
 		// It ended during the replay, so the queue begins behind a hole.
 		s.last(*end, retry)
@@ -171,7 +172,7 @@ func (h *Hub) stay(ctx context.Context, s *stream, c *conn, p *partition, until 
 	for {
 		fs, end := c.take()
 		if err := s.write(p.place, fs); err != nil {
-			return verdict(ctx, err)
+			return verdict(err)
 		}
 		c.wrote()
 		if end != nil {
@@ -185,20 +186,22 @@ func (h *Hub) stay(ctx context.Context, s *stream, c *conn, p *partition, until 
 		case <-beat.C:
 			beat.Reset(h.opts.Heartbeat)
 			p.beat(c, time.Now())
-		case <-expire:
-			c.finish(ending{codeExpired, "the credentials expire; come back with new ones"})
 		}
 	}
 }
 
-// expiry fires a little before the credentials end: up to 5 s, never more than a
-// tenth of what is left, and not at the same moment for everybody.
-func expiry(until, now time.Time) (<-chan time.Time, func()) {
+// expire ends the connection a little before its credentials end, wherever it is
+// in its life: up to 5 s before, never more than a tenth of what is left, and not
+// at the same moment for everybody. What it returns takes that back.
+func expire(c *conn, until time.Time) (stop func()) {
 	if until.IsZero() {
-		return nil, func() {}
+		return func() {}
 	}
-	left := max(0, until.Sub(now))
+	left := max(0, time.Until(until))
 	lead := min(left/10, 5*time.Second)
-	t := time.NewTimer(left - time.Duration(float64(lead)*(0.5+rand.Float64()/2))) //nolint:gosec // spread, not secrecy
-	return t.C, func() { t.Stop() }
+	due := left - time.Duration(float64(lead)*(0.5+rand.Float64()/2)) //nolint:gosec // spread, not secrecy
+	t := time.AfterFunc(due, func() {
+		c.finish(ending{codeExpired, "the credentials expire; come back with new ones"})
+	})
+	return func() { t.Stop() }
 }

@@ -1,7 +1,6 @@
 package push
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -45,6 +44,10 @@ func (s *stream) open() error {
 	return s.flush()
 }
 
+// errWrite is in every error of writing to the client, after which nothing more
+// is written.
+var errWrite = errors.New("writing to a client")
+
 // write sends frames and flushes once.
 func (s *stream) write(p place, fs []frame) error {
 	if len(fs) == 0 {
@@ -53,7 +56,7 @@ func (s *stream) write(p place, fs []frame) error {
 	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // where it is not supported, the server has its own
 	for _, f := range fs {
 		if _, err := s.w.Write(f.bytes); err != nil {
-			return fmt.Errorf("writing to a client: %w", err)
+			return fmt.Errorf("%w: %w", errWrite, err)
 		}
 	}
 	if err := s.flush(); err != nil {
@@ -68,7 +71,7 @@ func (s *stream) write(p place, fs []frame) error {
 func (s *stream) raw(b []byte) error {
 	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := s.w.Write(b); err != nil {
-		return fmt.Errorf("writing to a client: %w", err)
+		return fmt.Errorf("%w: %w", errWrite, err)
 	}
 	return s.flush()
 }
@@ -77,7 +80,7 @@ func (s *stream) raw(b []byte) error {
 // passes, whether something is being written or not.
 func (s *stream) flush() error {
 	if err := s.rc.Flush(); err != nil {
-		return fmt.Errorf("flushing to a client: %w", err)
+		return fmt.Errorf("%w: flushing: %w", errWrite, err)
 	}
 	_ = s.rc.SetWriteDeadline(time.Time{})
 	return nil
@@ -93,9 +96,10 @@ func (s *stream) last(e ending, retry time.Duration) {
 	}
 }
 
-// verdict is why a write failed.
-func verdict(ctx context.Context, err error) code {
-	if ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+// verdict is why a write failed. The request's context says nothing of it: the
+// server ends it at every error of a write.
+func verdict(err error) code {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return codeStalled
 	}
 	return codeGone
