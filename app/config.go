@@ -36,10 +36,13 @@ type config struct {
 
 	heartbeat      time.Duration
 	maxConnections int
+	maxPerHost     int
+	maxPerAddress  int
 	sseDrain       time.Duration
 
 	masterKeys, secretKey string
 	jwtSecret, jwksURL    string
+	issuer, audience      string
 	corsOrigins           []string
 }
 
@@ -50,8 +53,9 @@ func (c *config) has(role string) bool { return slices.Contains(c.roles, role) }
 
 const day = 24 * time.Hour
 
-// shared are the settings of dev and serve alike.
-func (c *config) shared(s *settings) {
+// shared are the settings of dev and serve alike. perHost is the default bound on
+// the streams of one host.
+func (c *config) shared(s *settings, perHost string) {
 	s.add("KRIB_HTTP_ADDR", "127.0.0.1:8080", "where the API listens", text(&c.httpAddr))
 	s.add("KRIB_ADMIN_ADDR", "127.0.0.1:9090", "where /metrics, /healthz, /readyz and /debug/pprof listen", text(&c.adminAddr))
 	s.add("KRIB_LOG_FORMAT", "text", "text or json", text(&c.logFormat))
@@ -63,6 +67,8 @@ func (c *config) shared(s *settings) {
 	s.add("KRIB_WEBHOOK_DISABLE_AFTER", "120h", "disable a subscription that has failed for so long", duration(&c.disableAfter, time.Minute, 90*day))
 	s.add("SSE_HEARTBEAT_INTERVAL", "5s", "between heartbeats of a stream", duration(&c.heartbeat, 100*time.Millisecond, 5*time.Minute))
 	s.add("SSE_MAX_CONNECTIONS", "1000", "streams of this process", number(&c.maxConnections, 1, 200_000))
+	s.add("SSE_MAX_PER_HOST", perHost, "streams of one host in this process; 0 for no bound of its own", number(&c.maxPerHost, 0, 200_000))
+	s.add("SSE_MAX_PER_ADDRESS", "0", "streams from one address; 0 for no bound of its own, as behind a proxy, where all come from one", number(&c.maxPerAddress, 0, 200_000))
 	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas", list(&c.corsOrigins))
 }
 
@@ -96,6 +102,12 @@ func (c *config) secretSettings(s *settings) {
 	s.add("WEBHOOK_SECRET_KEY", "", "what the master key is derived from when KRIB_MASTER_KEYS is unset", text(&c.secretKey))
 	s.add("KRIB_JWT_SECRET", "", "HS256 secret of hosts' tokens", text(&c.jwtSecret))
 	s.add("KRIB_JWKS_URL", "", "the identity provider's key set for hosts' tokens", text(&c.jwksURL))
+	s.add("KRIB_JWT_ISSUER", "", "the iss that hosts' tokens must have", text(&c.issuer))
+	s.add("KRIB_JWT_AUDIENCE", "", "the aud that hosts' tokens must have; set it with KRIB_JWKS_URL, whose provider signs for other applications too", text(&c.audience))
+}
+
+// reachSettings say where webhooks may go beyond the public internet.
+func (c *config) reachSettings(s *settings) {
 	s.add("KRIB_WEBHOOK_ALLOW_CIDRS", "", "private ranges that webhooks may go to", ranges(&c.allow))
 	s.add("KRIB_WEBHOOK_ALLOW_HTTP", "false", "let webhooks go to plain http", boolean(&c.allowHTTP))
 	s.add("KRIB_INSTANCE", "", "a stable ordinal of this process, unique in the installation", text(&c.instance))
@@ -122,6 +134,8 @@ func (c *config) check() error {
 		return fmt.Errorf("KRIB_KAFKA_BROKERS must be set (%w)", errUsage)
 	case c.databaseURL == "":
 		return fmt.Errorf("DATABASE_URL must be set (%w)", errUsage)
+	case c.has("push") && !c.has("api"):
+		return fmt.Errorf("the role push needs the role api in the same process: streams come in through the API (%w)", errUsage)
 	case c.has("api") && c.jwtSecret == "" && c.jwksURL == "":
 		return fmt.Errorf("KRIB_JWT_SECRET or KRIB_JWKS_URL must be set for the role api (%w)", errUsage)
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,18 +55,22 @@ const hostTokenLife = 30 * day
 // dev runs everything in one process: an embedded broker, a Postgres that it
 // finds or brings, all roles, a seed and a sample receiver.
 func dev(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
-	c := devConfig{config: config{roles: slices.Clone(allRoles), instance: "dev", allowHTTP: true, sseDrain: time.Second}}
+	c := devConfig{config: config{roles: slices.Clone(allRoles), allowHTTP: true, sseDrain: time.Second}}
 	s := newSettings("dev", stderr)
-	c.shared(s)
+	c.shared(s, "0")
+	c.secretSettings(s)
 	c.databaseSetting(s)
 	s.add("KRIB_KAFKA_ADDR", "127.0.0.1:9092", "where the embedded broker listens", text(&c.kafkaAddr))
 	s.add("KRIB_RECEIVER_ADDR", "127.0.0.1:8099", "where the sample receiver listens", text(&c.receiverAddr))
 	s.add("KRIB_DATA_DIR", ".krib", "the folder that holds everything", text(&c.dataDir))
-	s.add("KRIB_WEBHOOK_ALLOW_CIDRS", "127.0.0.0/8,::1/128", "private ranges that webhooks may go to", ranges(&c.allow))
-	s.fs.BoolVar(&c.reset, "reset", false, "delete everything in the data folder first")
+	s.add("KRIB_WEBHOOK_ALLOW_CIDRS", "", "private ranges that webhooks may go to, beside loopback", ranges(&c.allow))
+	s.fs.BoolVar(&c.reset, "reset", false, "begin from nothing: delete what Krib keeps in the data folder first")
 	if err := s.parse(args, env); err != nil {
 		return err
 	}
+	c.issuer, c.audience = "", "" // the tokens that dev signs have neither
+	c.instance = cmp.Or(c.instance, "dev")
+	c.allow = append(c.allow, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
 	log, err := telemetry.NewLogger(stderr, c.logFormat, c.logLevel)
 	if err != nil {
 		return err
@@ -83,7 +88,11 @@ func (c *devConfig) run(ctx context.Context, out io.Writer, log *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	c.jwtSecret, c.masterKeys = id.JWTSecret, id.MasterKeys
+	// What is given wins: a database that was used with other keys needs them.
+	c.jwtSecret = cmp.Or(c.jwtSecret, id.JWTSecret)
+	if c.masterKeys == "" && c.secretKey == "" {
+		c.masterKeys = id.MasterKeys
+	}
 
 	listeners, err := c.listenAll(ctx)
 	if err != nil {
@@ -170,8 +179,8 @@ func (c *devConfig) openFolder(ctx context.Context, log *slog.Logger) (unlock fu
 	return unlock, nil
 }
 
-// emptyFolder stops a Postgres that a killed run left behind, then removes
-// everything but the lock.
+// emptyFolder stops a Postgres that a killed run left behind, then removes what
+// Krib has put there.
 func (c *devConfig) emptyFolder(ctx context.Context, log *slog.Logger) error {
 	pg := c.postgresDir()
 	if _, err := os.Stat(filepath.Join(pg, "data", "postmaster.pid")); err == nil {
@@ -183,15 +192,9 @@ func (c *devConfig) emptyFolder(ctx context.Context, log *slog.Logger) error {
 			return err
 		}
 	}
-	entries, err := os.ReadDir(c.dataDir)
-	if err != nil {
-		return fmt.Errorf("reading the data folder: %w", err)
-	}
-	for _, e := range entries {
-		if e.Name() == "lock" {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(c.dataDir, e.Name())); err != nil {
+	// By name: the folder may be one that holds a person's own things too.
+	for _, name := range []string{"dev.json", "dev.json.new", identityFile, identityFile + ".new", "kafka", "postgres"} {
+		if err := os.RemoveAll(filepath.Join(c.dataDir, name)); err != nil {
 			return fmt.Errorf("emptying the data folder: %w", err)
 		}
 	}
@@ -276,7 +279,7 @@ func (c *devConfig) bringPostgres(ctx context.Context, log *slog.Logger) (stop f
 }
 
 func (c *devConfig) devFile(id *identity, l *devListeners) (*devFile, error) {
-	token, err := auth.SignHostToken([]byte(id.JWTSecret), id.HostID, hostTokenLife, time.Now())
+	token, err := auth.SignHostToken([]byte(c.jwtSecret), id.HostID, hostTokenLife, time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -29,8 +29,10 @@ type identity struct {
 	MasterKeys string             `json:"master_keys"`
 }
 
+const identityFile = "identity.json"
+
 func loadIdentity(dir string) (*identity, error) {
-	path := filepath.Join(dir, "identity.json")
+	path := filepath.Join(dir, identityFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		id := newIdentity()

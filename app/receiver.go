@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,12 +22,16 @@ type receiver struct {
 
 	mu    sync.Mutex
 	total int
+	bytes int            // of the bodies in last
 	seen  map[string]int // by webhook-id
 	last  []receivedWebhook
 }
 
-// keepReceived bounds what GET /received shows.
-const keepReceived = 1_000
+// keepReceived and keepBytes bound what GET /received shows.
+const (
+	keepReceived = 1_000
+	keepBytes    = 32 << 20
+)
 
 type receivedWebhook struct {
 	WebhookID  string              `json:"webhook_id"`
@@ -99,12 +104,14 @@ func (rc *receiver) keep(got *receivedWebhook) {
 		rc.seen[got.WebhookID]++
 	}
 	rc.last = append(rc.last, *got)
-	if over := len(rc.last) - keepReceived; over > 0 {
-		for _, old := range rc.last[:over] {
-			delete(rc.seen, old.WebhookID)
-		}
-		rc.last = append([]receivedWebhook(nil), rc.last[over:]...)
+	rc.bytes += len(got.Body)
+	over := 0
+	for len(rc.last)-over > keepReceived || (rc.bytes > keepBytes && over < len(rc.last)-1) {
+		rc.bytes -= len(rc.last[over].Body)
+		delete(rc.seen, rc.last[over].WebhookID)
+		over++
 	}
+	rc.last = slices.Delete(rc.last, 0, over)
 }
 
 func (rc *receiver) list(w http.ResponseWriter, _ *http.Request) {
@@ -119,6 +126,6 @@ func (rc *receiver) list(w http.ResponseWriter, _ *http.Request) {
 func (rc *receiver) clear(w http.ResponseWriter, _ *http.Request) {
 	rc.mu.Lock()
 	defer rc.mu.Unlock()
-	rc.total, rc.last, rc.seen = 0, nil, map[string]int{}
+	rc.total, rc.bytes, rc.last, rc.seen = 0, 0, nil, map[string]int{}
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -23,9 +24,10 @@ func serve(ctx context.Context, args []string, env Lookup, _, stderr io.Writer) 
 	c := config{sseDrain: 3 * time.Second}
 	s := newSettings("serve", stderr)
 	s.add("KRIB_ROLES", "all", "what this process does: all, or some of "+strings.Join(allRoles, ", "), parseRoles(&c.roles))
-	c.shared(s)
+	c.shared(s, "100")
 	c.databaseSetting(s)
 	c.secretSettings(s)
+	c.reachSettings(s)
 	if err := s.parse(args, env); err != nil {
 		return err
 	}
@@ -36,11 +38,18 @@ func serve(ctx context.Context, args []string, env Lookup, _, stderr io.Writer) 
 	if err != nil {
 		return err
 	}
-	httpLn, err := listen(ctx, "API", c.httpAddr)
-	if err != nil {
-		return err
+	var httpLn net.Listener
+	api := "none"
+	if c.has("api") {
+		if httpLn, err = listen(ctx, "API", c.httpAddr); err != nil {
+			return err
+		}
+		defer func() { _ = httpLn.Close() }()
+		api = httpLn.Addr().String()
+		if !c.has("push") {
+			log.WarnContext(ctx, "this process has no role push: it turns streams away, so route them to one that has it")
+		}
 	}
-	defer func() { _ = httpLn.Close() }()
 	adminLn, err := listen(ctx, "admin listener", c.adminAddr)
 	if err != nil {
 		return err
@@ -50,7 +59,7 @@ func serve(ctx context.Context, args []string, env Lookup, _, stderr io.Writer) 
 		return err
 	}
 	return run(ctx, &c, httpLn, adminLn, log, func(schemas.Feed) error {
-		log.InfoContext(ctx, "ready", slog.String("api", httpLn.Addr().String()), slog.String("admin", adminLn.Addr().String()))
+		log.InfoContext(ctx, "ready", slog.String("api", api), slog.String("admin", adminLn.Addr().String()))
 		return nil
 	})
 }

@@ -73,6 +73,13 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	g, work := errgroup.WithContext(work)
+	wired := false
+	defer func() {
+		if !wired { // a step below failed: what was started ends before its pools do
+			stopWork()
+			_ = g.Wait()
+		}
+	}()
 	checks := &readiness{db: apiDB}
 
 	outboxSignal, sinkSignal := store.NewSignal(store.ChannelOutbox), store.NewSignal(store.ChannelSink)
@@ -81,6 +88,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 
 	if c.has("relay") {
 		relay := outbox.New(outbox.Options{Kafka: kc, DatabaseURL: c.databaseURL, Signal: outboxSignal, Logger: log, Registry: reg})
+		checks.add("relay", relay.Ready)
 		g.Go(func() error { return relay.Run(work) })
 	}
 	if c.has("fanout") {
@@ -88,6 +96,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
+		checks.add("fanout", p.Ready)
 		g.Go(func() error { return p.Run(work) })
 	}
 	if c.has("deliver") {
@@ -114,7 +123,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 	if c.has("push") {
 		hub, err := push.New(push.Options{
 			Kafka: kc, Released: released(sinkDB, feed), Feed: feed, Heartbeat: c.heartbeat, MaxConnections: c.maxConnections,
-			Drain: c.sseDrain, Logger: log, Registry: reg,
+			MaxPerHost: c.maxPerHost, MaxPerAddress: c.maxPerAddress, Drain: c.sseDrain, Logger: log, Registry: reg,
 		})
 		if err != nil {
 			return err
@@ -132,6 +141,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
+		checks.add("sinks/notifications", n.Ready)
 		g.Go(func() error { return n.Run(work) })
 		a, err := attempts.New(attempts.Options{
 			Kafka: kc, DB: sinkDB, DisableAfter: c.disableAfter, Wake: outboxSignal.Wake, Logger: log, Registry: reg,
@@ -139,6 +149,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
+		checks.add("sinks/attempts", a.Ready)
 		g.Go(func() error { return a.Run(work) })
 	}
 	if c.has("jobs") {
@@ -176,7 +187,30 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		<-apiStopped // within its grace
 		stopWork()
 	})
-	return g.Wait()
+	wired = true
+	return wait(ctx, g, log)
+}
+
+// stopTimeout is what everything gets after a stop was asked for. What has not
+// ended by then is left to the end of the process, as a kill would: nothing is
+// lost by it. It happens when a broker does not answer its last requests.
+const stopTimeout = 8 * time.Second
+
+func wait(ctx context.Context, g *errgroup.Group, log *slog.Logger) error {
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(stopTimeout):
+		log.WarnContext(ctx, "not everything ended in time; it is left behind")
+		return nil
+	}
 }
 
 func describeFeed(ctx context.Context, kc kafka.Config) (schemas.Feed, error) {
@@ -199,7 +233,7 @@ func released(db *store.DB, feed schemas.Feed) func(context.Context) (map[int32]
 }
 
 func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed schemas.Feed, wake *store.Signal, stream streamFunc, checks *readiness, log *slog.Logger, reg prometheus.Registerer) (http.Handler, error) {
-	a, err := auth.New(ctx, auth.Options{DB: db, JWTSecret: []byte(c.jwtSecret), JWKSURL: c.jwksURL})
+	a, err := auth.New(ctx, auth.Options{DB: db, JWTSecret: []byte(c.jwtSecret), JWKSURL: c.jwksURL, Issuer: c.issuer, Audience: c.audience})
 	if err != nil {
 		return nil, err
 	}

@@ -65,6 +65,25 @@ func TestBookingsAreAcceptedWhileTheBrokerIsAway(t *testing.T) {
 	})
 }
 
+// A stop does not wait for a broker that does not answer.
+func TestStoppingWhileTheBrokerIsAwayEnds(t *testing.T) {
+	t.Parallel()
+	broker, err := embedded.StartKafka(t.Context(), embedded.KafkaOptions{Dir: t.TempDir(), Addr: "127.0.0.1:0", Logger: testenv.Logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := startHere(t, "KRIB_KAFKA_BROKERS="+broker.Addrs()[0])
+	endpoint := testenv.Receiver(t, nil)
+	k.subscribe(t, endpoint.URL(), "booking.created")
+	k.book(t, 0)
+	endpoint.Next(t)
+	if err := broker.Close(); err != nil {
+		t.Fatal(err)
+	}
+	k.book(t, 1)
+	k.stop()
+}
+
 // Every session of the database is cut, again and again: the relay loses its
 // lock, the sinks their transactions, the API its pool.
 func TestCutDatabaseSessionsLoseNothing(t *testing.T) {

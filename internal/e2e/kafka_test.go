@@ -133,7 +133,7 @@ func TestAPlainKafkaClientCanReadAndValidateEveryRecord(t *testing.T) {
 			if err := schema(header(r, "ce_dataschema")).Validate(doc); err != nil {
 				t.Errorf("%s: %v", topic, err)
 			}
-			for _, h := range []string{"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_time", "content-type"} {
+			for _, h := range []string{"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_time", "content-type", "traceparent"} {
 				if header(r, h) == "" {
 					t.Errorf("%s: a record without %s", topic, h)
 				}

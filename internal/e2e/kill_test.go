@@ -44,7 +44,7 @@ func TestKilledAtRandomUnderLoadItLosesAndRepeatsNothing(t *testing.T) {
 	endpoint := testenv.Receiver(t, nil)
 	k := startBinary(t, c.dir)
 	c.current.Store(k)
-	k.subscribe(t, endpoint.URL(), "booking.created", "host.response_needed", "booking.confirmed")
+	k.subscribe(t, endpoint.URL(), "booking.created", "host.response_needed", "booking.confirmed", "booking.cancelled")
 
 	load, stopLoad := context.WithCancel(t.Context())
 	watch, stopWatch := context.WithCancel(t.Context())
@@ -87,21 +87,33 @@ func (c *crash) bookings() map[string]int {
 	return out
 }
 
-// agent books and confirms until ctx ends. A request whose answer was lost is
-// repeated with the same key until there is one.
+// agent books, confirms and cancels until ctx ends; the nights are free again
+// then. A request whose answer was lost is repeated with the same key until there
+// is one.
 func (c *crash) agent(ctx context.Context, a int) {
-	for i := a; ctx.Err() == nil && i < 230; i += 4 {
-		booked := c.insist("POST", "/api/v1/bookings", func(k *krib) any { return k.stay(i) }, fmt.Sprintf("book-%d", i))
+	for i := 0; ctx.Err() == nil; i++ {
+		stay := func(k *krib) any {
+			s := k.stay(a + 4*(i%50))
+			s["guest_info"] = object{"first_name": "Test", "last_name": "User", "email": fmt.Sprintf("guest%d-%d@example.com", a, i), "phone": "501234567"}
+			return s
+		}
+		booked := c.insist("POST", "/api/v1/bookings", stay, fmt.Sprintf("book-%d-%d", a, i))
 		if booked == nil {
 			return
 		}
 		id := booked.text("booking_id")
 		c.accept(id, int(booked.number("version")))
-		moved := c.insist("PUT", "/api/v1/external/bookings/"+id+"/status", func(*krib) any { return object{"status": "confirmed"} }, "")
-		if moved == nil {
-			return
+		for _, status := range []string{"confirmed", "cancelled"} {
+			moved := c.insist("PUT", "/api/v1/external/bookings/"+id+"/status", func(*krib) any { return object{"status": status} }, "")
+			if moved == nil {
+				return
+			}
+			c.accept(id, int(moved.number("version")))
 		}
-		c.accept(id, int(moved.number("version")))
+		select { // load, and not all that the machine can give
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 }
 

@@ -87,6 +87,7 @@ func TestNonsenseIsRefusedWithItsName(t *testing.T) {
 		oneLine(t, fails(t, []string{env}, devArgs(t.TempDir())...), part)
 	}
 	oneLine(t, fails(t, nil, "serve"), "KRIB_KAFKA_BROKERS")
+	oneLine(t, fails(t, []string{"DATABASE_URL=postgres://x", "KRIB_KAFKA_BROKERS=127.0.0.1:1"}, "serve", "--roles=push"), "role api")
 }
 
 // One data folder is one identity, whatever happens between the starts: a stop, a
