@@ -80,7 +80,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 			_ = g.Wait()
 		}
 	}()
-	checks := &readiness{db: apiDB}
+	checks := &readiness{db: apiDB, log: log}
 
 	outboxSignal, sinkSignal := store.NewSignal(store.ChannelOutbox), store.NewSignal(store.ChannelSink)
 	g.Go(func() error { return outboxSignal.Run(work, apiDB, log) })
@@ -259,6 +259,7 @@ func noStream(w http.ResponseWriter, _ *http.Request, _ schemas.HostID, _ time.T
 // readiness is whether this process can do its work at the moment.
 type readiness struct {
 	db     *store.DB
+	log    *slog.Logger
 	drain  atomic.Bool
 	names  []string
 	checks []func(context.Context) error
@@ -297,12 +298,23 @@ func (r *readiness) now() error {
 func (r *readiness) wait(ctx context.Context) error {
 	t := time.NewTicker(20 * time.Millisecond)
 	defer t.Stop()
-	for r.ask(ctx) != nil {
+	said := time.Now()
+	for {
+		err := r.ask(ctx)
+		if err == nil {
+			return nil
+		}
+		if time.Since(said) > sayAfter {
+			said = time.Now()
+			r.log.WarnContext(ctx, "not ready yet", slog.Any("error", err))
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
 		}
 	}
-	return nil
 }
+
+// sayAfter is how long a start may take before what it waits for is logged.
+const sayAfter = 5 * time.Second

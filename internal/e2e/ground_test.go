@@ -153,8 +153,13 @@ func startBinaryWith(t *testing.T, dir string, args []string, env ...string) *kr
 	t.Helper()
 	cmd := exec.Command(binary(t), args...)
 	cmd.Env = append(os.Environ(), append([]string{"LOG_LEVEL=warn"}, env...)...)
-	var log bytes.Buffer
-	cmd.Stderr, cmd.Stdout = &log, io.Discard
+	log := &output{}
+	cmd.Stderr, cmd.Stdout = log, io.Discard
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the log of krib (%d):\n%s", cmd.Process.Pid, log)
+		}
+	})
 	if err := os.RemoveAll(filepath.Join(dir, "dev.json")); err != nil { // a killed run's
 		t.Fatal(err)
 	}
@@ -190,6 +195,24 @@ func startBinaryWith(t *testing.T, dir string, args []string, env ...string) *kr
 		}
 	})
 	return k
+}
+
+// output is what a program writes, readable while it runs.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
 }
 
 // stopPostgres ends the server that a killed run left behind.

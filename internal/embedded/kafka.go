@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -39,6 +40,7 @@ type KafkaOptions struct {
 // used from many goroutines.
 type Kafka struct {
 	cluster *kfake.Cluster
+	dir     string
 	lock    *folderLock
 	network *kfake.VirtualNetwork
 	log     *slog.Logger
@@ -55,7 +57,11 @@ func StartKafka(ctx context.Context, o KafkaOptions) (*Kafka, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting kafka: %w", err)
 	}
-	k := &Kafka{lock: lock, network: o.Network, log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler))}
+	closed, err := wasClosed(o.Dir)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting kafka: %w", err), lock.release())
+	}
+	k := &Kafka{dir: o.Dir, lock: lock, network: o.Network, log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler))}
 	ln, err := k.listen(ctx, cmp.Or(o.Addr, "127.0.0.1:0"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting kafka: %w", err), lock.release())
@@ -63,6 +69,12 @@ func StartKafka(ctx context.Context, o KafkaOptions) (*Kafka, error) {
 	if k.cluster, err = kfake.NewCluster(k.options(o.Dir, ln)...); err != nil {
 		_ = ln.Close() // the cluster may have closed it
 		return nil, errors.Join(fmt.Errorf("starting kafka on %s: %w", o.Dir, err), lock.release())
+	}
+	if !closed {
+		if err := k.mend(ctx); err != nil {
+			k.cluster.Close()
+			return nil, errors.Join(fmt.Errorf("starting kafka on %s: %w", o.Dir, err), lock.release())
+		}
 	}
 	return k, nil
 }
@@ -136,7 +148,12 @@ func (k *Kafka) Cluster() *kfake.Cluster { return k.cluster }
 // Clients see their connections end. A second call does nothing.
 func (k *Kafka) Close() error {
 	k.cluster.Close()
-	if err := k.lock.release(); err != nil && !errors.Is(err, os.ErrClosed) {
+	// Missing, it only costs the next start a mend that was not needed.
+	err := os.WriteFile(filepath.Join(k.dir, cleanFile), nil, 0o600)
+	if unlock := k.lock.release(); !errors.Is(unlock, os.ErrClosed) {
+		err = errors.Join(err, unlock)
+	}
+	if err != nil {
 		return fmt.Errorf("closing kafka: %w", err)
 	}
 	return nil

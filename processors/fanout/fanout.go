@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +61,9 @@ type Processor struct {
 	// client is the running session's.
 	client atomic.Pointer[kgo.Client]
 	poll   int // records of the next poll, adapted to what the last ones made
+	// written is what the outputs hold of the events that were under way when the
+	// session began; nil until the first batch needs it.
+	written *kafka.Written
 }
 
 type metrics struct {
@@ -152,6 +156,7 @@ func (p *Processor) session(ctx context.Context) error {
 		return fmt.Errorf("making the session: %w", err)
 	}
 	defer s.CloseAllowingRebalance()
+	p.written = nil
 	p.client.Store(s.Client())
 	defer p.client.Store(nil)
 	for {
@@ -194,6 +199,9 @@ func (p *Processor) batch(ctx context.Context, s *kgo.GroupTransactSession, in [
 		return err
 	}
 	b := p.render(in)
+	if err := p.leaveOut(tableCtx, in, b); err != nil {
+		return err
+	}
 	if err := s.Begin(); err != nil {
 		return fmt.Errorf("beginning: %w", err)
 	}
@@ -225,6 +233,33 @@ func (p *Processor) batch(ctx context.Context, s *kgo.GroupTransactSession, in [
 	}
 	p.m.count(b)
 	p.adapt(len(in), b.bytes)
+	return nil
+}
+
+// leaveOut drops from a batch what the outputs hold already. That is nothing,
+// except for the events that a killed member had in hand; see [kafka.Written]. An
+// output is never older than its event, so what was written since the oldest
+// event of the batch is all that can matter.
+func (p *Processor) leaveOut(ctx context.Context, in []*kgo.Record, b *rendered) error {
+	oldest := in[0].Timestamp
+	for _, r := range in {
+		if r.Timestamp.Before(oldest) {
+			oldest = r.Timestamp
+		}
+	}
+	switch {
+	case p.written == nil || oldest.Before(p.written.Since):
+		var err error
+		p.written, err = kafka.ReadWritten(ctx, p.o.Kafka, oldest,
+			string(schemas.Deliveries), string(schemas.HostNotifications), string(schemas.PoisonRecords))
+		if err != nil {
+			return err
+		}
+	case oldest.After(p.written.Until.Add(time.Minute)):
+		p.written.Forget(oldest) // this session's own work from here on
+		return nil
+	}
+	b.out = slices.DeleteFunc(b.out, func(r *kgo.Record) bool { return p.written.Has(r.Topic, kafka.HeaderOf(r, "ce_id")) })
 	return nil
 }
 

@@ -262,3 +262,27 @@ func TestAMemberKilledInItsTransactionLeavesNoDuplicates(t *testing.T) {
 		t.Errorf("the killed member was not told: %v", err)
 	}
 }
+
+// Half a transaction, as a broker leaves it that was killed between its markers:
+// some outputs of an event are there, and its offset is not.
+func TestOutputsThatAreThereAlreadyAreNotWrittenAgain(t *testing.T) {
+	t.Parallel()
+	c := testenv.Topics(t, nil)
+	put(t, c, subscription("sub_1", "agent_1", false, schemas.BookingCreated))
+	put(t, c, subscription("sub_2", "agent_1", false, schemas.BookingCreated))
+	e := event("bkg_1", 1, schemas.BookingCreated, "agent_1")
+	happen(t, c, e)
+	half := schemas.Delivery{ID: schemas.DeliveryFor(e.ID, "sub_1"), EventID: e.ID, SubscriptionID: "sub_1", BookingID: "bkg_1", CreatedAt: at}
+	c.Produce(t, string(schemas.Deliveries), "sub_1", half.Meta(at), half)
+	start(t, c)
+	last := event("bkg_2", 1, schemas.BookingCreated, "agent_1")
+	happen(t, c, last)
+	seen := map[schemas.DeliveryID]int{}
+	for _, d := range deliveries(t, c, 4) {
+		seen[d.ID]++
+	}
+	c.Read(t, string(schemas.HostNotifications), 4)
+	if len(seen) != 4 {
+		t.Errorf("deliveries %v, want four, each once", seen)
+	}
+}

@@ -40,6 +40,7 @@ func refused(err error) bool {
 // and so is the progress of another database: its ids mean other rows.
 func lastProgress(ctx context.Context, c kafka.Config, outbox string) (schemas.Progress, error) {
 	topic := string(schemas.OutboxProgress)
+	c.Registry = nil // it lives for a moment
 	cl, err := kgo.NewClient(append(c.Options("relay-progress"), kgo.KeepControlRecords())...)
 	if err != nil {
 		return schemas.Progress{}, fmt.Errorf("making the progress reader: %w", err)

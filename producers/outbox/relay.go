@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -136,17 +137,61 @@ func (r *Relay) lead(ctx context.Context) error {
 	if _, _, err := cl.ProducerID(initCtx); err != nil {
 		return fmt.Errorf("fencing the former relay: %w", err)
 	}
-	done, err := lastProgress(initCtx, r.o.Kafka, lock.Outbox())
+	done, err := r.published(initCtx, lock)
 	if err != nil {
 		return err
 	}
-	if err := lock.Delete(initCtx, done.IDs); err != nil {
+	if err := lock.Delete(initCtx, done); err != nil {
 		return err
 	}
 	r.leading.Store(true)
 	defer r.leading.Store(false)
-	r.o.Logger.InfoContext(ctx, "the relay leads", slog.Int("published_before", len(done.IDs)))
+	r.o.Logger.InfoContext(ctx, "the relay leads", slog.Int("published_before", len(done)))
 	return r.loop(ctx, lock, cl)
+}
+
+// published are the rows that the former leader has published and not deleted:
+// those whose own record is on its topic. The progress that was committed with
+// them is asked only about rows without an id of their own; see [kafka.Written].
+func (r *Relay) published(ctx context.Context, lock *store.OutboxLeader) ([]int64, error) {
+	// Twice a batch: rows with smaller ids may have been committed since.
+	rows, err := lock.Oldest(ctx, 2*maxRows, 2*maxBytes)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	progress, err := lastProgress(ctx, r.o.Kafka, lock.Outbox())
+	if err != nil {
+		return nil, err
+	}
+	since, topics := rows[0].CreatedAt, []string{}
+	for i := range rows {
+		if rows[i].CreatedAt.Before(since) {
+			since = rows[i].CreatedAt
+		}
+		topics = append(topics, rows[i].Topic)
+	}
+	slices.Sort(topics)
+	written, err := kafka.ReadWritten(ctx, r.o.Kafka, since, slices.Compact(topics)...)
+	if err != nil {
+		return nil, err
+	}
+	var done []int64
+	for i := range rows {
+		id := idOf(&rows[i])
+		if written.Has(rows[i].Topic, id) || (id == "" && slices.Contains(progress.IDs, rows[i].ID)) {
+			done = append(done, rows[i].ID)
+		}
+	}
+	return done, nil
+}
+
+func idOf(r *store.OutboxRow) string {
+	for _, h := range r.Headers {
+		if h.Key == "ce_id" {
+			return h.Value
+		}
+	}
+	return ""
 }
 
 // loop publishes the oldest rows until something fails. It deletes what it has

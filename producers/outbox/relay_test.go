@@ -278,3 +278,35 @@ func TestForeignAndDamagedProgressIsPassed(t *testing.T) {
 	}
 	leaderless(t, g)
 }
+
+// Half a transaction, as a broker leaves it that was killed between the markers
+// of two partitions: the progress is committed and a booking is not, or the other
+// way round. Nothing is lost and nothing is there twice.
+func TestHalfATransactionIsMadeWhole(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.put(t, events, "one", "v1")
+	g.put(t, events, "two", "w1")
+	lock, cl := g.lead(t)
+	rows, err := lock.Oldest(t.Context(), maxRows, maxBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := transact(t.Context(), cl, lock.Outbox(), rows[:1]); err != nil { // v1 and its progress
+		t.Fatal(err)
+	}
+	g.ProduceRecord(t, &kgo.Record{ // progress says both
+		Topic: string(schemas.OutboxProgress), Key: []byte("outbox"), Value: fmt.Appendf(nil, `{"outbox":%q,"ids":[%d,%d]}`, lock.Outbox(), rows[0].ID, rows[1].ID),
+	})
+	lock.Close()
+	testenv.Run(t, g.relay().Run)
+	g.put(t, events, "one", "v2")
+	leaderless(t, g)
+	got := map[string]string{}
+	for _, r := range g.Read(t, events, 3) {
+		got[string(r.Key)] += string(r.Value) + " "
+	}
+	if got["one"] != "v1 v2 " || got["two"] != "w1 " {
+		t.Errorf("got %v", got)
+	}
+}
