@@ -65,7 +65,7 @@ func (k *Kafka) mend(ctx context.Context) error {
 
 func abortEverywhere(ctx context.Context, cl *kgo.Client, id string, topics kadm.TopicDetails) error {
 	begin := kmsg.NewPtrInitProducerIDRequest()
-	begin.TransactionalID, begin.TransactionTimeoutMillis = kmsg.StringPtr(id), 10_000
+	begin.TransactionalID, begin.TransactionTimeoutMillis = new(id), 10_000
 	pid, err := begin.RequestWith(ctx, cl)
 	if err == nil {
 		err = kerr.ErrorForCode(pid.ErrorCode)
