@@ -35,7 +35,8 @@ func ParseSigningSecret(s Secret) ([]byte, error) {
 		return nil, errors.New("must begin with " + SigningPrefix)
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(enc)
-	if err != nil {
+	// The decoder skips line breaks; a secret that was broken in two is not one.
+	if err != nil || strings.ContainsAny(enc, "\r\n") {
 		return nil, errors.New("must be standard base64 with padding after " + SigningPrefix)
 	}
 	if len(b) < 24 || len(b) > 64 {

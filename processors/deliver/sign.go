@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,27 +21,6 @@ const (
 
 // Tolerance is how far a delivery's timestamp may be from the receiver's clock.
 const Tolerance = 5 * time.Minute
-
-const secretPrefix = "whsec_"
-
-// SecretBytes decodes a signing secret as it is shown to people: "whsec_" and
-// standard base64, with padding, of 24 to 64 bytes. These bytes are the key of
-// both HMACs.
-func SecretBytes(whsec string) ([]byte, error) {
-	enc, ok := strings.CutPrefix(whsec, secretPrefix)
-	if !ok {
-		return nil, errors.New("reading the signing secret: it must begin with whsec_")
-	}
-	b, err := base64.StdEncoding.Strict().DecodeString(enc)
-	// The decoder skips line breaks; a secret that was broken in two is not one.
-	if err != nil || strings.ContainsAny(enc, "\r\n") {
-		return nil, errors.New("reading the signing secret: it must be standard base64 with padding")
-	}
-	if len(b) < 24 || len(b) > 64 {
-		return nil, fmt.Errorf("reading the signing secret: it must hold 24 to 64 bytes, not %d", len(b))
-	}
-	return b, nil
-}
 
 // Sign is the Standard Webhooks v1 signature of a body, as it stands in the
 // webhook-signature header.

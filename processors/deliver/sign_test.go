@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/krib-ai/krib/processors/deliver"
+	"github.com/krib-ai/krib/schemas"
 )
 
 // The vector that the Standard Webhooks libraries share.
@@ -28,7 +29,7 @@ func ExampleVerify() {
 	header.Set("webhook-signature", vectorSigned)
 	body := []byte(vectorBody)
 
-	secret, err := deliver.SecretBytes(vectorSecret)
+	secret, err := schemas.ParseSigningSecret(vectorSecret)
 	if err != nil {
 		panic(err)
 	}
@@ -41,7 +42,7 @@ func ExampleVerify() {
 
 func TestSignMakesTheSharedVector(t *testing.T) {
 	t.Parallel()
-	key, err := deliver.SecretBytes(vectorSecret)
+	key, err := schemas.ParseSigningSecret(vectorSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func TestSignMakesTheSharedVector(t *testing.T) {
 
 func TestVerifyTakesOnlyWhatWasSigned(t *testing.T) {
 	t.Parallel()
-	key, err := deliver.SecretBytes(vectorSecret)
+	key, err := schemas.ParseSigningSecret(vectorSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestVerifyTakesOnlyWhatWasSigned(t *testing.T) {
 	}
 }
 
-func TestSecretBytesRefusesOtherForms(t *testing.T) {
+func TestASigningSecretOfAnotherFormIsRefused(t *testing.T) {
 	t.Parallel()
 	enc := func(n int) string { return "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	for _, s := range []string{
@@ -104,12 +105,12 @@ func TestSecretBytesRefusesOtherForms(t *testing.T) {
 		enc(32) + "\n", "whsk_" + strings.TrimPrefix(enc(32), "whsec_"),
 		"whsec_" + base64.RawURLEncoding.EncodeToString([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")),
 	} {
-		if _, err := deliver.SecretBytes(s); err == nil {
+		if _, err := schemas.ParseSigningSecret(schemas.Secret(s)); err == nil {
 			t.Errorf("accepted %q", s)
 		}
 	}
 	for _, n := range []int{24, 32, 64} {
-		if b, err := deliver.SecretBytes(enc(n)); err != nil || len(b) != n {
+		if b, err := schemas.ParseSigningSecret(schemas.Secret(enc(n))); err != nil || len(b) != n {
 			t.Errorf("%d bytes: %d, %v", n, len(b), err)
 		}
 	}
