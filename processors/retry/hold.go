@@ -56,7 +56,7 @@ func (h *hold) ring() {
 		return
 	}
 	for len(h.items) > 0 && !h.items[0].due.After(time.Now()) {
-		x := heap.Pop(&h.items).(held) //nolint:forcetypeassert // the heap holds nothing else
+		x := heap.Pop(&h.items).(held) // the heap holds nothing else
 		h.move(x.item, x.due)
 	}
 	if len(h.items) > 0 {
@@ -96,7 +96,7 @@ func (h dueHeap) Less(a, b int) bool {
 	return h[a].item.Record.Offset < h[b].item.Record.Offset
 }
 func (h dueHeap) Swap(a, b int) { h[a], h[b] = h[b], h[a] }
-func (h *dueHeap) Push(x any)   { *h = append(*h, x.(held)) } //nolint:forcetypeassert // as above
+func (h *dueHeap) Push(x any)   { *h = append(*h, x.(held)) } // as above
 func (h *dueHeap) Pop() any {
 	old := *h
 	x := old[len(old)-1]
