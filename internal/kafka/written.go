@@ -22,8 +22,6 @@ import (
 type Written struct {
 	// Since is the time from which on everything is known.
 	Since time.Time
-	// Until is when it was read.
-	Until time.Time
 
 	ids map[string]map[string]struct{} // by topic
 }
@@ -34,7 +32,7 @@ const clockSkew = 30 * time.Second
 // ReadWritten reads what was committed to the topics since the given time, less
 // what clocks may differ by. It reads at the broker's speed and keeps ids only.
 func ReadWritten(ctx context.Context, c Config, since time.Time, topics ...string) (*Written, error) {
-	w := &Written{Since: since, Until: time.Now(), ids: map[string]map[string]struct{}{}}
+	w := &Written{Since: since, ids: map[string]map[string]struct{}{}}
 	for _, t := range topics {
 		w.ids[t] = map[string]struct{}{}
 	}
@@ -87,9 +85,4 @@ func ReadWritten(ctx context.Context, c Config, since time.Time, topics ...strin
 func (w *Written) Has(topic, id string) bool {
 	_, ok := w.ids[topic][id]
 	return ok && id != ""
-}
-
-// Forget gives the ids up and knows nothing from before the given time any more.
-func (w *Written) Forget(before time.Time) {
-	w.ids, w.Since = nil, before
 }

@@ -64,6 +64,7 @@ type Processor struct {
 	// written is what the outputs hold of the events that were under way when the
 	// session began; nil until the first batch needs it.
 	written *kafka.Written
+	began   time.Time // the session
 }
 
 type metrics struct {
@@ -156,7 +157,7 @@ func (p *Processor) session(ctx context.Context) error {
 		return fmt.Errorf("making the session: %w", err)
 	}
 	defer s.CloseAllowingRebalance()
-	p.written = nil
+	p.written, p.began = nil, time.Now()
 	p.client.Store(s.Client())
 	defer p.client.Store(nil)
 	for {
@@ -237,30 +238,42 @@ func (p *Processor) batch(ctx context.Context, s *kgo.GroupTransactSession, in [
 }
 
 // leaveOut drops from a batch what the outputs hold already. That is nothing,
-// except for the events that a killed member had in hand; see [kafka.Written]. An
-// output is never older than its event, so what was written since the oldest
-// event of the batch is all that can matter.
+// except for the events that a killed member had in hand; see [kafka.Written].
+// Those are older than this session, and an output is never older than its event:
+// so what was written since the oldest of them is all that can matter.
 func (p *Processor) leaveOut(ctx context.Context, in []*kgo.Record, b *rendered) error {
-	oldest := in[0].Timestamp
-	for _, r := range in {
-		if r.Timestamp.Before(oldest) {
-			oldest = r.Timestamp
+	oldest, found := inHand(in, p.began)
+	if !found {
+		if time.Since(p.began) > keepWritten {
+			p.written = nil // read again, should another partition be that far behind
 		}
+		return nil
 	}
-	switch {
-	case p.written == nil || oldest.Before(p.written.Since):
+	if p.written == nil || oldest.Before(p.written.Since) {
 		var err error
 		p.written, err = kafka.ReadWritten(ctx, p.o.Kafka, oldest,
 			string(schemas.Deliveries), string(schemas.HostNotifications), string(schemas.PoisonRecords))
 		if err != nil {
 			return err
 		}
-	case oldest.After(p.written.Until.Add(time.Minute)):
-		p.written.Forget(oldest) // this session's own work from here on
-		return nil
 	}
 	b.out = slices.DeleteFunc(b.out, func(r *kgo.Record) bool { return p.written.Has(r.Topic, kafka.HeaderOf(r, "ce_id")) })
 	return nil
+}
+
+// keepWritten is how long a session keeps what it has read of the outputs.
+const keepWritten = 5 * time.Minute
+
+// inHand is the time of the oldest event that a member before this session may
+// have had in hand: one from before it began, give or take the writers' clocks.
+func inHand(in []*kgo.Record, began time.Time) (oldest time.Time, found bool) {
+	limit := began.Add(time.Minute)
+	for _, r := range in {
+		if r.Timestamp.Before(limit) && (!found || r.Timestamp.Before(oldest)) {
+			oldest, found = r.Timestamp, true
+		}
+	}
+	return oldest, found
 }
 
 // adapt sizes the next poll so that its output stays around half the bound, by
