@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,11 +51,25 @@ func devArgs(dir string) []string {
 	}
 }
 
+// kafkaEnv puts the program on the Kafka that the tests were given, if any: the
+// program brings its own otherwise.
+func kafkaEnv(t *testing.T) []string {
+	t.Helper()
+	if !testenv.RealKafka() {
+		return nil
+	}
+	return []string{"KRIB_KAFKA_BROKERS=" + strings.Join(testenv.Brokers(t), ",")}
+}
+
 // startHere runs the program in this process. It has a database of its own in the
-// test's cluster and its own broker. env is name=value.
+// test's cluster and, unless the tests were given a Kafka, its own broker. env is
+// name=value.
 func startHere(t *testing.T, env ...string) *krib {
 	t.Helper()
 	vars := map[string]string{"DATABASE_URL": testenv.Database(t), "LOG_LEVEL": "warn"}
+	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "KRIB_KAFKA_BROKERS=") }) {
+		env = append(kafkaEnv(t), env...)
+	}
 	for _, e := range env {
 		k, v, _ := strings.Cut(e, "=")
 		vars[k] = v
@@ -152,7 +167,7 @@ func startBinary(t *testing.T, dir string, env ...string) *krib {
 func startBinaryWith(t *testing.T, dir string, args []string, env ...string) *krib {
 	t.Helper()
 	cmd := exec.Command(binary(t), args...)
-	cmd.Env = append(os.Environ(), append([]string{"LOG_LEVEL=warn"}, env...)...)
+	cmd.Env = append(os.Environ(), append([]string{"LOG_LEVEL=warn", "KRIB_KAFKA_BROKERS="}, env...)...)
 	log := &output{}
 	cmd.Stderr, cmd.Stdout = log, io.Discard
 	t.Cleanup(func() {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -80,7 +81,7 @@ func serveRoles(t *testing.T, roles string, vars map[string]string) string {
 // took no booking.
 func TestRolesInProcessesOfTheirOwnAreTheSamePipeline(t *testing.T) {
 	t.Parallel()
-	dev := startHere(t, "KRIB_KAFKA_BROKERS="+testenv.Brokers(t)[0]) // plants the seed
+	dev := startHere(t, "KRIB_KAFKA_BROKERS="+strings.Join(testenv.Brokers(t), ",")) // plants the seed
 	dev.stop()
 	b, err := os.ReadFile(filepath.Join(dev.dir, "identity.json"))
 	if err != nil {
@@ -94,7 +95,7 @@ func TestRolesInProcessesOfTheirOwnAreTheSamePipeline(t *testing.T) {
 		t.Fatal(err)
 	}
 	vars := map[string]string{
-		"DATABASE_URL": dev.DatabaseURL, "KRIB_KAFKA_BROKERS": dev.KafkaBrokers[0], "KRIB_MASTER_KEYS": id.MasterKeys, "KRIB_JWT_SECRET": id.JWTSecret,
+		"DATABASE_URL": dev.DatabaseURL, "KRIB_KAFKA_BROKERS": strings.Join(dev.KafkaBrokers, ","), "KRIB_MASTER_KEYS": id.MasterKeys, "KRIB_JWT_SECRET": id.JWTSecret,
 		"KRIB_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", "KRIB_WEBHOOK_ALLOW_HTTP": "true", "KRIB_RETRY_TIERS": "100ms,200ms",
 	}
 	var wg sync.WaitGroup

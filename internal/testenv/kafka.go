@@ -9,10 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/internal/embedded"
 )
@@ -36,9 +34,10 @@ func Kafka(tb testing.TB) *embedded.Kafka {
 // lent remembers the brokers of a running test, which may ask twice.
 var lent sync.Map // testing.TB to []string
 
-// Brokers are where this test's clients dial: an empty broker of its own, or the
-// cluster of KRIB_TEST_KAFKA_BROKERS. That one belongs to a single test of all
-// processes at a time, and loses its topics and groups at the start of each.
+// Brokers are where this test's clients dial: an empty broker of its own, the
+// cluster of KRIB_TEST_KAFKA_BROKERS, or an Apache Kafka of KRIB_TEST_KAFKA_NODES
+// nodes that this process starts. Those two belong to a single test at a time, and
+// lose their topics and groups at the start of each.
 func Brokers(tb testing.TB) []string {
 	tb.Helper()
 	if b, ok := lent.Load(tb); ok {
@@ -50,33 +49,61 @@ func Brokers(tb testing.TB) []string {
 	return brokers
 }
 
+// RealKafka says whether Brokers are others than the embedded one.
+func RealKafka() bool { return os.Getenv(kafkaBrokers) != "" || os.Getenv(kafkaNodes) != "" }
+
+// Apache is the Apache Kafka that this test stands on, with Brokers its
+// addresses. A test that kills a node starts it again.
+func Apache(tb testing.TB) *ApacheKafka {
+	tb.Helper()
+	Brokers(tb)
+	a := sharedApache.started()
+	if a == nil {
+		tb.Fatalf("this test kills brokers and so needs its own Apache Kafka: set %s, as `make test-kafka` does", kafkaNodes)
+	}
+	return a
+}
+
 func borrow(tb testing.TB) []string {
 	tb.Helper()
-	given := os.Getenv(kafkaBrokers)
-	if given == "" {
+	var brokers []string
+	if given := os.Getenv(kafkaBrokers); given != "" {
+		lockCluster(tb)
+		brokers = strings.Split(given, ",")
+	} else if nodes := os.Getenv(kafkaNodes); nodes != "" {
+		sharedApache.turn.Lock()
+		tb.Cleanup(sharedApache.turn.Unlock)
+		a, err := sharedApache.get(tb.Context(), nodes)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		brokers = a.Addrs()
+	} else {
 		return Kafka(tb).Addrs()
 	}
-	lockCluster(tb)
-	brokers := strings.Split(given, ",")
-	// The default is to believe for 5 s that a deleted topic is still there.
-	admin, err := kadm.NewOptClient(kgo.SeedBrokers(brokers...), kgo.MetadataMinAge(10*time.Millisecond))
+	emptyCluster(tb, brokers)
+	return brokers
+}
+
+// emptyCluster takes several rounds: a group is not empty until the members of the
+// test before have left, and a topic is not gone when its deletion is answered.
+func emptyCluster(tb testing.TB, brokers []string) {
+	tb.Helper()
+	admin, err := newAdmin(brokers)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer admin.Close()
-	// A group is not empty until the members of the test before have left, and a
-	// topic is not gone when its deletion is answered.
 	var left error
 	defer func() {
 		if tb.Failed() {
 			tb.Log(left)
 		}
 	}()
-	Eventually(tb, "the cluster of "+kafkaBrokers+" is empty", func() bool {
+	Eventually(tb, "the cluster is empty", func() bool {
 		left = empty(tb.Context(), admin)
 		return left == nil
 	})
-	return brokers
 }
 
 // lockCluster waits for its turn, as long as the test may take.
@@ -105,6 +132,9 @@ func empty(ctx context.Context, admin *kadm.Client) error {
 	if len(groups) == 0 && len(topics) == 0 {
 		return nil
 	}
+	if err := leave(ctx, admin, groups.Groups()); err != nil {
+		return err
+	}
 	if _, err := admin.DeleteGroups(ctx, groups.Groups()...); err != nil {
 		return fmt.Errorf("deleting groups: %w", err)
 	}
@@ -112,4 +142,28 @@ func empty(ctx context.Context, admin *kadm.Client) error {
 		return fmt.Errorf("deleting topics: %w", err)
 	}
 	return fmt.Errorf("groups %v and topics %v were still there", groups.Groups(), topics.Names())
+}
+
+// leave ends the membership of static members: a client that closes leaves them
+// in the group until their session ends, which takes 20 s.
+func leave(ctx context.Context, admin *kadm.Client, groups []string) error {
+	described, err := admin.DescribeGroups(ctx, groups...)
+	if err != nil {
+		return fmt.Errorf("describing groups: %w", err)
+	}
+	for _, g := range described {
+		var static []string
+		for _, m := range g.Members {
+			if m.InstanceID != nil {
+				static = append(static, *m.InstanceID)
+			}
+		}
+		if len(static) == 0 {
+			continue
+		}
+		if _, err := admin.LeaveGroup(ctx, kadm.LeaveGroup(g.Group).InstanceIDs(static...)); err != nil {
+			return fmt.Errorf("leaving %s for its members of before: %w", g.Group, err)
+		}
+	}
+	return nil
 }

@@ -63,7 +63,10 @@ func values(rs []*kgo.Record) string {
 	return strings.Join(out, " ")
 }
 
-const events = string(schemas.BookingEvents)
+const (
+	events = string(schemas.BookingEvents)
+	feed   = string(schemas.HostNotifications)
+)
 
 func TestRowsArriveOnceInTheirOrderAndLeaveTheOutbox(t *testing.T) {
 	t.Parallel()
@@ -226,7 +229,7 @@ func TestARowToAnExplicitPartitionGoesThere(t *testing.T) {
 	testenv.Run(t, g.relay().Run)
 	for p := range int32(3) {
 		err := g.db.Update(t.Context(), store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
-			return tx.Enqueue(ctx, store.OutboxRow{Topic: events, Partition: &p, Value: []byte("v")})
+			return tx.Enqueue(ctx, store.OutboxRow{Topic: feed, Partition: &p, Value: []byte("v")})
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -234,7 +237,7 @@ func TestARowToAnExplicitPartitionGoesThere(t *testing.T) {
 	}
 	g.signal.Wake()
 	seen := map[int32]bool{}
-	for _, r := range g.Read(t, events, 3) {
+	for _, r := range g.Read(t, feed, 3) {
 		seen[r.Partition] = true
 	}
 	if len(seen) != 3 {

@@ -106,7 +106,30 @@ func (w *world) transact(end kgo.TransactionEndTry, rs ...*kgo.Record) {
 	}
 	if err != nil {
 		w.t.Error(err)
+		return
 	}
+	testenv.Eventually(w.t, "the transaction's markers are on the topic", w.settled)
+}
+
+// settled is whether no transaction is open. The coordinator answers the end of
+// one before it has written the markers, and until then its records are not there
+// for a reader.
+func (w *world) settled() bool {
+	ctx := context.Background()
+	committed, err := w.adm.ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		return false
+	}
+	written, err := w.adm.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return false
+	}
+	ok := true
+	written.Each(func(o kadm.ListedOffset) {
+		c, _ := committed.Lookup(o.Topic, o.Partition)
+		ok = ok && c.Offset == o.Offset
+	})
+	return ok
 }
 
 // notify writes n notifications of a host, each a transaction of its own when
