@@ -11,15 +11,21 @@ BIN  := $(CURDIR)/.bin
 LINT := $(BIN)/golangci-lint
 VULN := $(BIN)/govulncheck
 
+# Apache Kafka's jars, for the tests that stand on the real thing.
+KAFKA_LIB   := $(BIN)/kafka/lib
+KAFKA_STAMP := $(BIN)/kafka/.stamp
+# The packages whose tests use a broker.
+KAFKA_PACKAGES := ./internal/testenv/... ./internal/kafka/... ./producers/... ./processors/... ./sinks/... ./internal/e2e/...
+
 # A tool's binary is made again when its version here changes.
 LINT_STAMP := $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
 VULN_STAMP := $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test e2e check fmt fmt-check lint vet tidy-check vuln bench fuzz tools
+.PHONY: help run build test e2e test-kafka test-kafka-cluster test-containers check containers fmt fmt-check lint vet tidy-check vuln bench microbench fuzz tools
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## everything in one process, with its own Kafka and Postgres
 	$(GO) run . dev
@@ -33,7 +39,23 @@ test: ## all tests but the end-to-end ones; race detector, random order
 e2e: ## the whole program: the built binary, kills, clients
 	$(GO) test -race -shuffle=on -tags e2e -count=1 -timeout 30m ./internal/e2e/...
 
-check: fmt-check lint vet tidy-check vuln ## all that is checked without running the program
+test-kafka: $(KAFKA_STAMP) ## the integration and e2e tests on a real Apache Kafka; needs a JDK and Maven
+	$(ON_KAFKA) KRIB_TEST_KAFKA_NODES=1 $(GO) test $(KAFKA_FLAGS) $(KAFKA_PACKAGES)
+
+test-kafka-cluster: $(KAFKA_STAMP) ## the e2e tests on three nodes, one of them killed again and again
+	$(ON_KAFKA) KRIB_TEST_KAFKA_NODES=3 $(GO) test $(KAFKA_FLAGS) ./internal/testenv/... ./internal/e2e/...
+
+# One package at a time: each has its own JVM. What is set for other runs is not
+# for these.
+ON_KAFKA    = KRIB_TEST_KAFKA_BROKERS= KRIB_TEST_KAFKA_LIB=$(KAFKA_LIB)
+KAFKA_FLAGS = -race -shuffle=on -tags "e2e kafka" -count=1 -p 1 -timeout 30m
+
+test-containers: ## the tests on Apache Kafka and PostgreSQL in containers; TEST=packages
+	cd deploy/containers && $(GO) run . -C $(CURDIR) -- $(GO) test -race -shuffle=on -count=1 -timeout 30m $(TEST)
+
+TEST ?= $(filter-out ./internal/e2e/...,$(KAFKA_PACKAGES))
+
+check: fmt-check lint vet tidy-check containers vuln ## all that is checked without running the program
 
 fmt: $(LINT_STAMP) ## format the code
 	$(LINT) fmt
@@ -46,10 +68,14 @@ lint: $(LINT_STAMP) ## run the linters
 
 vet:
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./...
+	$(GO) vet -tags "e2e kafka" ./...
 
 tidy-check:
 	$(GO) mod tidy -diff
+
+# A module of its own: what starts containers stays out of the program's go.sum.
+containers: $(LINT_STAMP)
+	cd deploy/containers && $(GO) vet ./... && $(GO) mod tidy -diff && $(LINT) run ./... && $(LINT) fmt --diff ./... && $(GO) test ./...
 
 # govulncheck ends with 3 when it found something. Any other failure means that it
 # could not look (no network, no database): said, and no reason to stop.
@@ -64,7 +90,10 @@ vuln: ## look for known vulnerabilities in what we call
 		*) echo "vuln: NOT CHECKED: govulncheck ended with $$code, see above" ;; \
 	esac
 
-bench: ## run the benchmarks; BENCH=regexp picks some
+bench: build ## measure the whole program, beside the raw limits; docs/BENCHMARKS.md
+	./krib bench $(BENCHFLAGS)
+
+microbench: ## run the benchmarks of the packages; BENCH=regexp picks some
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
@@ -81,6 +110,12 @@ $(LINT_STAMP):
 	@$(LINT) version 2>/dev/null | grep -qF ' $(GOLANGCI_LINT_VERSION:v%=%) ' || \
 		GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@rm -f $(BIN)/.golangci-lint-* && touch $@
+
+$(KAFKA_STAMP): deploy/kafka/pom.xml
+	@command -v java >/dev/null && command -v mvn >/dev/null || { echo "a JDK (17 or later) and Maven are needed: apt-get install default-jre-headless maven"; exit 1; }
+	@rm -rf $(BIN)/kafka && mkdir -p $(KAFKA_LIB)
+	mvn -B -q -f deploy/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(KAFKA_LIB)
+	@touch $@
 
 $(VULN_STAMP):
 	@mkdir -p $(BIN)
