@@ -38,26 +38,36 @@ const maxAhead = 730
 // host.response_needed (version 2). The property's row is locked meanwhile, so of
 // several callers for one night one wins and the others get a Conflict.
 func (p *Producer) CreateBooking(ctx context.Context, s store.Scope, o *Once, in NewBooking) (BookingAnswer, error) {
-	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (BookingAnswer, error) {
+	a, err := once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (BookingAnswer, error) {
 		c := change{tx: tx, actor: actor(s), now: schemas.Stamp(time.Now())}
-		prop, webhooks, err := tx.LockProperty(ctx, in.PropertyID)
+		stay, err := tx.LockStay(ctx, in.PropertyID, in.CheckIn, in.CheckOut)
 		if err == nil {
-			err = checkStay(&prop, &in, c.now)
+			err = checkStay(&stay.Property, &in, c.now)
 		}
 		if err != nil {
 			return c.standing(ctx, s, &in, err)
 		}
-		c.hostWebhooks = webhooks
-		same, err := c.clearDates(ctx, s, &in)
-		if err != nil {
-			return BookingAnswer{}, err
+		c.hostWebhooks = stay.Webhooks
+		if stay.Held {
+			same, err := c.clearDates(ctx, s, &in)
+			if err != nil || same != nil {
+				return repeated(same), err
+			}
 		}
-		if same != nil {
-			return BookingAnswer{Booking: *same, Repeated: true}, nil
-		}
-		b, err := c.create(ctx, s, &prop, &in, p.o.BookingTTL)
+		b, err := c.create(ctx, s, &stay.Property, &in, p.o.BookingTTL)
 		return BookingAnswer{Booking: b}, err
 	})
+	if errors.Is(err, store.ErrDatesTaken) {
+		err = datesTaken(in.CheckIn, in.CheckOut)
+	}
+	return a, err
+}
+
+func repeated(b *schemas.Booking) BookingAnswer {
+	if b == nil {
+		return BookingAnswer{}
+	}
+	return BookingAnswer{Booking: *b, Repeated: true}
 }
 
 // standing answers the caller's own equal booking in the place of a refusal: what
@@ -182,11 +192,8 @@ func (c *change) create(ctx context.Context, s store.Scope, p *store.Property, i
 	if err != nil {
 		return b, err
 	}
-	err = c.tx.InsertBooking(ctx, &b, rows)
-	if errors.Is(err, store.ErrDatesTaken) {
-		err = datesTaken(in.CheckIn, in.CheckOut)
-	}
-	return b, err
+	c.tx.InsertBooking(&b, rows)
+	return b, nil
 }
 
 // event takes a copy of the booking as it is now.
@@ -233,7 +240,8 @@ func (c *change) move(ctx context.Context, b *schemas.Booking, to schemas.Bookin
 	if err != nil {
 		return err
 	}
-	return c.tx.SaveBooking(ctx, b, rows)
+	c.tx.SaveBooking(b, rows)
+	return nil
 }
 
 // expire cancels a request that has run out, in the name of the system.

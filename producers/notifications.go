@@ -92,5 +92,6 @@ func feed(ctx context.Context, tx *store.Tx, f schemas.FeedRecord) error {
 	if err != nil {
 		return err
 	}
-	return tx.Enqueue(ctx, r)
+	tx.Enqueue(r)
+	return nil
 }

@@ -134,7 +134,8 @@ func (p *Producer) DeleteSubscription(ctx context.Context, s store.Scope, id sch
 		sub.UpdatedAt = schemas.Stamp(time.Now())
 		meta := sub.Meta()
 		meta.TraceParent = schemas.TraceOf(ctx)
-		return sub, tx.Enqueue(ctx, store.OutboxRow{Topic: string(schemas.Subscriptions), Key: &key, Headers: meta.Headers()})
+		tx.Enqueue(store.OutboxRow{Topic: string(schemas.Subscriptions), Key: &key, Headers: meta.Headers()})
+		return sub, nil
 	})
 }
 
@@ -194,7 +195,8 @@ func publish(ctx context.Context, tx *store.Tx, sub *store.Subscription) error {
 	if err != nil {
 		return err
 	}
-	return tx.Enqueue(ctx, r)
+	tx.Enqueue(r)
+	return nil
 }
 
 func urlTaken() error {

@@ -47,7 +47,8 @@ func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schema
 		if len(rows) == 0 {
 			return nil, nil
 		}
-		return out, tx.Enqueue(ctx, rows...)
+		tx.Enqueue(rows...)
+		return out, nil
 	})
 }
 

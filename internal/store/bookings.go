@@ -60,21 +60,22 @@ func (t *Tx) oneBooking(ctx context.Context, id schemas.BookingID, rest string) 
 	return b, nil
 }
 
-// OverlappingBookings are those of any agent that hold a night of the stay: it
-// looks over the fence, so nothing of them may leave but their dates. They are
-// locked, in the order of ids, so that they can be expired.
+// overlapping are the bookings of any agent that hold a night of the stay. They
+// are locked, in the order of ids, so that they can be expired.
+const overlapping = `
+  where b.property_id = $1 and b.status in ('pending', 'confirmed')
+    and daterange(b.check_in, b.check_out) && daterange($2::text::date, $3::text::date)
+  order by b.id for no key update of b`
+
+// OverlappingBookings are those of any agent that hold a night of the stay, locked:
+// it looks over the fence, so nothing of them may leave but their dates.
 func (t *Tx) OverlappingBookings(ctx context.Context, p schemas.PropertyID, in, out schemas.Date) (bs []schemas.Booking, err error) {
-	b := &pgx.Batch{} // one round trip for all three
-	b.Queue(setPlatform, "on")
-	b.Queue(`select `+bookingColumns+fromBookings+`
-		where b.property_id = $1 and b.status in ('pending', 'confirmed')
-		  and daterange(b.check_in, b.check_out) && daterange($2::text::date, $3::text::date)
-		order by b.id for no key update of b`, string(p), string(in), string(out)).Query(func(rows pgx.Rows) error {
+	err = t.AsPlatform(ctx, func() error {
+		rows, _ := t.tx.Query(ctx, `select `+bookingColumns+fromBookings+overlapping, string(p), string(in), string(out)) // CollectRows reports the error
 		bs, err = pgx.CollectRows(rows, scanBooking)
 		return err
 	})
-	b.Queue(setPlatform, t.scope.platform())
-	if err := t.tx.SendBatch(ctx, b).Close(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("reading the bookings of %s from %s to %s: %w", p, in, out, err)
 	}
 	return bs, nil
@@ -99,14 +100,13 @@ func (t *Tx) HeldStay(ctx context.Context, a schemas.AgentID, p schemas.Property
 	return &b, nil
 }
 
-// ErrDatesTaken is what the exclusion constraint says.
+// ErrDatesTaken is what the exclusion constraint says; [DB.Update] returns it.
 var ErrDatesTaken = errors.New("the dates are taken")
 
-// InsertBooking writes a new booking and its events' rows in one round trip;
-// ErrDatesTaken if another holds a night.
-func (t *Tx) InsertBooking(ctx context.Context, b *schemas.Booking, rows []OutboxRow) error {
-	batch := &pgx.Batch{}
-	batch.Queue(`
+// InsertBooking writes a new booking and its events' rows, with the next statement
+// or with the commit. Update returns ErrDatesTaken if another holds a night.
+func (t *Tx) InsertBooking(b *schemas.Booking, rows []OutboxRow) {
+	t.tx.queue("inserting booking "+string(b.ID), `
 		insert into bookings (id, version, agent_id, host_id, property_id, status, check_in, check_out, guests,
 		  guest_first_name, guest_last_name, guest_email, guest_phone, guest_country_code, special_requests,
 		  total_amount, currency, payment_method, payment_status, created_at, updated_at, expires_at, confirmed_at)
@@ -115,31 +115,18 @@ func (t *Tx) InsertBooking(ctx context.Context, b *schemas.Booking, rows []Outbo
 		string(b.CheckOut), b.Guests, b.Guest.FirstName, b.Guest.LastName, b.Guest.Email, b.Guest.Phone, b.Guest.CountryCode,
 		b.SpecialRequests, int64(b.TotalAmount), b.Currency, b.PaymentMethod, b.PaymentStatus, b.CreatedAt, b.UpdatedAt,
 		b.ExpiresAt, b.ConfirmedAt)
-	enqueue(batch, rows)
-	err := t.tx.SendBatch(ctx, batch).Close()
-	switch {
-	case violates(err, "bookings_no_overlap"):
-		return ErrDatesTaken
-	case err != nil:
-		return fmt.Errorf("inserting booking %s: %w", b.ID, err)
-	}
-	return nil
+	t.Enqueue(rows...)
 }
 
-// SaveBooking writes what a change may alter and its event's row, in one round
-// trip. The booking must be locked by this transaction.
-func (t *Tx) SaveBooking(ctx context.Context, b *schemas.Booking, rows []OutboxRow) error {
-	batch := &pgx.Batch{}
-	batch.Queue(`
+// SaveBooking writes what a change may alter and its event's row, as InsertBooking
+// does. The booking must be locked by this transaction.
+func (t *Tx) SaveBooking(b *schemas.Booking, rows []OutboxRow) {
+	t.tx.queue("saving booking "+string(b.ID), `
 		update bookings set version = $2, status = $3, payment_status = $4, updated_at = $5, expires_at = $6,
 		  confirmed_at = $7, cancelled_at = $8, cancellation_reason = $9
 		where id = $1`,
 		string(b.ID), b.Version, string(b.Status), b.PaymentStatus, b.UpdatedAt, b.ExpiresAt, b.ConfirmedAt, b.CancelledAt, b.CancellationReason)
-	enqueue(batch, rows)
-	if err := t.tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("saving booking %s: %w", b.ID, err)
-	}
-	return nil
+	t.Enqueue(rows...)
 }
 
 // PendingBookings lists what waits for the host's answer, the newest first, and

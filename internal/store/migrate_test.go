@@ -140,7 +140,7 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 			first := true
 			err := db.Update(t.Context(), store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
 				runs.Add(1)
-				if _, _, err := tx.LockProperty(ctx, homes[i]); err != nil {
+				if _, err := tx.LockStay(ctx, homes[i], "2027-01-01", "2027-01-02"); err != nil {
 					return err
 				}
 				if first {
@@ -148,7 +148,7 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 					both.Done()
 					both.Wait()
 				}
-				_, _, err := tx.LockProperty(ctx, homes[1-i])
+				_, err := tx.LockStay(ctx, homes[1-i], "2027-01-01", "2027-01-02")
 				return err
 			})
 			if err != nil {

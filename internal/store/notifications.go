@@ -66,7 +66,7 @@ func (t *Tx) AddFromLog(ctx context.Context, ns []LoggedNotification) error {
 			string(n.ID), string(n.HostID), string(n.Type), n.Title, n.Message, n.BookingID, n.PropertyID, string(n.Priority),
 			n.ActionRequired, n.ActionURL, n.ExpiresAt, n.CreatedAt, n.UpdatedAt, n.Offset)
 	}
-	if err := t.tx.SendBatch(ctx, b).Close(); err != nil {
+	if err := t.tx.sendBatch(ctx, b); err != nil {
 		return fmt.Errorf("writing %d notifications: %w", len(ns), err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,25 +23,32 @@ type OutboxRow struct {
 	CreatedAt time.Time
 }
 
-// Enqueue inserts rows in their order, in the command's own transaction.
-func (t *Tx) Enqueue(ctx context.Context, rows ...OutboxRow) error {
-	b := &pgx.Batch{}
-	enqueue(b, rows)
-	if err := t.tx.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("writing to the outbox: %w", err)
+// Enqueue inserts rows in their order, in the command's own transaction. They are
+// written with its next statement, or with the commit.
+func (t *Tx) Enqueue(rows ...OutboxRow) {
+	if len(rows) == 0 {
+		return
 	}
-	return nil
-}
-
-func enqueue(b *pgx.Batch, rows []OutboxRow) {
-	for _, r := range rows {
+	// One statement for all: each text of it is prepared once, and commands have two
+	// or three.
+	sql := strings.Builder{}
+	sql.WriteString(`insert into outbox (topic, key, partition, headers, value) values `)
+	args := make([]any, 0, outboxColumns*len(rows))
+	for i, r := range rows {
+		if i > 0 {
+			sql.WriteString(", ")
+		}
+		n := outboxColumns * i
+		fmt.Fprintf(&sql, "($%d, $%d, $%d, $%d, $%d)", n+1, n+2, n+3, n+4, n+5)
 		if r.Headers == nil {
 			r.Headers = []schemas.Header{} // an empty JSON list, not null
 		}
-		b.Queue(`insert into outbox (topic, key, partition, headers, value) values ($1, $2, $3, $4, $5)`,
-			r.Topic, r.Key, r.Partition, r.Headers, r.Value)
+		args = append(args, r.Topic, r.Key, r.Partition, r.Headers, r.Value)
 	}
+	t.tx.queue("writing to the outbox", sql.String(), args...)
 }
+
+const outboxColumns = 5
 
 // An OutboxLeader is the one session that may publish the outbox. It holds an
 // advisory lock on a connection of its own, never the pool's and not through a

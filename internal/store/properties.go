@@ -141,38 +141,64 @@ func likeEscape(s string) string {
 // Property is a home by id: an active one for everybody, any for its own host
 // and for the platform.
 func (t *Tx) Property(ctx context.Context, id schemas.PropertyID) (Property, error) {
-	return oneProperty[Property](ctx, t, id, "", "")
+	rows, _ := t.tx.Query(ctx, `select `+propertyColumns+` from properties p where p.id = $1`, string(id)) // CollectExactlyOneRow reports the error
+	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Property])
+	return p, propertyError(id, err)
 }
 
-// LockProperty reads an active home and keeps others from booking it until the
-// transaction ends; it leaves foreign keys to it free. webhooks is its host's own
-// switch for webhooks.
-func (t *Tx) LockProperty(ctx context.Context, id schemas.PropertyID) (p Property, webhooks bool, err error) {
-	type locked struct {
-		Property
-
-		Webhooks bool `db:"webhooks"`
-	}
-	l, err := oneProperty[locked](ctx, t, id, `, krib_host_webhooks(p.host_id) as webhooks`, ` and p.status = 'active' for no key update`)
-	return l.Property, l.Webhooks, err
+// A LockedStay is what creating a booking needs to see at once.
+type LockedStay struct {
+	Property Property
+	// Webhooks is its host's own switch for webhooks.
+	Webhooks bool
+	// Held says that some booking of anybody's may hold a night of the stay.
+	Held bool
 }
 
-func oneProperty[T any](ctx context.Context, t *Tx, id schemas.PropertyID, columns, rest string) (T, error) {
-	rows, _ := t.tx.Query(ctx, `select `+propertyColumns+columns+` from properties p where p.id = $1`+rest, string(id)) // CollectExactlyOneRow reports the error
-	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
+// LockStay reads an active home and keeps others from booking it until the
+// transaction ends; it leaves foreign keys to it free. It also says whether a
+// night of the stay is held, so that the usual stay, which nobody holds, needs no
+// second look. All of it is one round trip.
+func (t *Tx) LockStay(ctx context.Context, id schemas.PropertyID, in, out schemas.Date) (s LockedStay, err error) {
+	b := &pgx.Batch{}
+	b.Queue(`select `+propertyColumns+`, coalesce(h.webhook_notifications, true) as webhooks
+		from properties p left join krib_host_switches h on h.host_id = p.host_id
+		where p.id = $1 and p.status = 'active' for no key update of p`, string(id)).Query(func(rows pgx.Rows) error {
+		type locked struct {
+			Property
+
+			Webhooks bool `db:"webhooks"`
+		}
+		l, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[locked])
+		s.Property, s.Webhooks = l.Property, l.Webhooks
+		return err
+	})
+	// A statement of its own: it has to see what was committed while the first one
+	// waited for the lock.
+	b.Queue(setPlatform, "on")
+	b.Queue(`select b.id from bookings b `+overlapping, string(id), string(in), string(out)).Query(func(rows pgx.Rows) error {
+		s.Held = rows.Next()
+		rows.Close()
+		return rows.Err()
+	})
+	b.Queue(setPlatform, t.scope.platform())
+	return s, propertyError(id, t.tx.sendBatch(ctx, b))
+}
+
+func propertyError(id schemas.PropertyID, err error) error {
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return p, schemas.Errorf(schemas.NotFound, "property_not_found", "there is no active property %q", id)
+		return schemas.Errorf(schemas.NotFound, "property_not_found", "there is no active property %q", id)
 	case err != nil:
-		return p, fmt.Errorf("reading property %s: %w", id, err)
+		return fmt.Errorf("reading property %s: %w", id, err)
 	}
-	return p, nil
+	return nil
 }
 
 // HostWebhooks is the host's own switch for webhooks about its bookings.
 func (t *Tx) HostWebhooks(ctx context.Context, h schemas.HostID) (bool, error) {
 	var on bool
-	if err := t.tx.QueryRow(ctx, `select krib_host_webhooks($1)`, string(h)).Scan(&on); err != nil {
+	if err := t.tx.QueryRow(ctx, `select coalesce((select webhook_notifications from krib_host_switches where host_id = $1), true)`, string(h)).Scan(&on); err != nil {
 		return false, fmt.Errorf("reading the webhook switch of host %s: %w", h, err)
 	}
 	return on, nil

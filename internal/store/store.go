@@ -67,6 +67,7 @@ func Open(ctx context.Context, url string, role Role, maxConns int32) (*DB, erro
 		conf.MaxConns = maxConns
 	}
 	conf.ConnConfig.ConnectTimeout = 5 * time.Second
+	conf.ConnConfig.RuntimeParams["lock_timeout"] = "5s"
 	conf.AfterConnect = func(ctx context.Context, c *pgx.Conn) error { return become(ctx, c, role) }
 	pool, err := pgxpool.NewWithConfig(ctx, conf)
 	if err != nil {
@@ -101,7 +102,7 @@ func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
 // A Tx is one transaction; its methods are the queries of this package. It is
 // valid only inside the function that it was handed to.
 type Tx struct {
-	tx    pgx.Tx
+	tx    *session
 	scope Scope
 }
 
@@ -110,10 +111,9 @@ type Tx struct {
 // not do anything but through tx. Any other error of fn rolls back and is
 // returned as it is.
 func (db *DB) Update(ctx context.Context, s Scope, fn func(context.Context, *Tx) error) error {
-	begin := "begin; set local lock_timeout = '5s'; " + s.settings()
 	var err error
 	for range 3 {
-		err = db.run(ctx, s, begin, fn)
+		err = db.run(ctx, s, "begin", fn)
 		if !retryable(err) {
 			break
 		}
@@ -123,6 +123,8 @@ func (db *DB) Update(ctx context.Context, s Scope, fn func(context.Context, *Tx)
 		return schemas.Errorf(schemas.Conflict, "concurrent_change", "others changed the same things at the same time; try again")
 	case isCode(err, "55P03"): // lock_not_available
 		return schemas.Errorf(schemas.Conflict, "in_progress", "another request holds what this one needs; try again")
+	case violates(err, "bookings_no_overlap"):
+		return ErrDatesTaken
 	}
 	return err
 }
@@ -130,20 +132,44 @@ func (db *DB) Update(ctx context.Context, s Scope, fn func(context.Context, *Tx)
 // Read runs fn in a read-only transaction in which every query sees the same
 // moment.
 func (db *DB) Read(ctx context.Context, s Scope, fn func(context.Context, *Tx) error) error {
-	return db.run(ctx, s, "begin isolation level repeatable read read only; "+s.settings(), fn)
+	return db.run(ctx, s, "begin isolation level repeatable read read only", fn)
 }
 
-func (db *DB) run(ctx context.Context, s Scope, begin string, fn func(context.Context, *Tx) error) error {
-	opts := pgx.TxOptions{BeginQuery: begin} // one round trip for all of it
-	return pgx.BeginTxFunc(ctx, db.pool, opts, func(tx pgx.Tx) error { return fn(ctx, &Tx{tx, s}) })
+func (db *DB) run(ctx context.Context, s Scope, begin string, fn func(context.Context, *Tx) error) (err error) {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	tx := &session{conn: conn}
+	tx.queue("beginning", begin)
+	// All three are always set, so that a pooled session never carries the scope of
+	// another.
+	tx.queue("setting the scope", `select set_config('krib.agent_id', $1, true), set_config('krib.host_id', $2, true), set_config('krib.platform', $3, true)`,
+		noNUL(string(s.Agent)), noNUL(string(s.Host)), s.platform())
+	committed := false
+	defer func() { // also when fn panics
+		if !committed {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+			defer cancel()
+			tx.rollback(ctx)
+		}
+	}()
+	if err := fn(ctx, &Tx{tx, s}); err != nil {
+		return err
+	}
+	if err := tx.commit(ctx); err != nil {
+		return err
+	}
+	committed = true
+	return nil
 }
 
-// settings is the statement that gives a transaction its scope. All three are
-// always set, so that a pooled session never carries the scope of another.
-func (s Scope) settings() string {
-	return "select set_config('krib.agent_id', " + quote(string(s.Agent)) + ", true), set_config('krib.host_id', " +
-		quote(string(s.Host)) + ", true), set_config('krib.platform', " + quote(s.platform()) + ", true)"
-}
+// rollbackTimeout bounds the end of a transaction whose own context may be over.
+const rollbackTimeout = 5 * time.Second
+
+// noNUL drops what Postgres cannot take; no id of ours has it.
+func noNUL(s string) string { return strings.ReplaceAll(s, "\x00", "") }
 
 func (s Scope) platform() string {
 	if s.Platform {
@@ -154,25 +180,14 @@ func (s Scope) platform() string {
 
 const setPlatform = `select set_config('krib.platform', $1, true)`
 
-// quote makes a string literal. The begin statement has no parameters, since it
-// is several statements in one message.
-func quote(s string) string {
-	s = strings.ReplaceAll(s, "\x00", "")
-	return " E'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `'`, `''`) + "'"
-}
-
 // AsPlatform runs fn inside the same transaction with the platform's sight: for
 // the few steps of a command that touch what is not its caller's.
 func (t *Tx) AsPlatform(ctx context.Context, fn func() error) error {
-	if _, err := t.tx.Exec(ctx, setPlatform, "on"); err != nil {
-		return fmt.Errorf("widening the scope: %w", err)
-	}
+	t.tx.queue("widening the scope", setPlatform, "on")
 	if err := fn(); err != nil {
 		return err
 	}
-	if _, err := t.tx.Exec(ctx, setPlatform, t.scope.platform()); err != nil {
-		return fmt.Errorf("narrowing the scope: %w", err)
-	}
+	t.tx.queue("narrowing the scope", setPlatform, t.scope.platform())
 	return nil
 }
 
