@@ -137,21 +137,35 @@ func (r *Relay) lead(ctx context.Context) error {
 	if _, _, err := cl.ProducerID(initCtx); err != nil {
 		return fmt.Errorf("fencing the former relay: %w", err)
 	}
-	done, err := r.published(initCtx, lock)
+	before, err := r.catchUp(initCtx, lock)
 	if err != nil {
-		return err
-	}
-	if err := lock.Delete(initCtx, done); err != nil {
 		return err
 	}
 	r.leading.Store(true)
 	defer r.leading.Store(false)
-	r.o.Logger.InfoContext(ctx, "the relay leads", slog.Int("published_before", len(done)))
+	r.o.Logger.InfoContext(ctx, "the relay leads", slog.Int("published_before", before))
 	return r.loop(ctx, lock, cl)
 }
 
-// published are the rows that the former leader has published and not deleted:
-// those whose own record is on its topic. The progress that was committed with
+// catchUp deletes what the former leader has published and not deleted. That may be
+// more than its last batch: its deletes are not flushed one by one, and a crash of
+// Postgres takes the last ones back.
+func (r *Relay) catchUp(ctx context.Context, lock *store.OutboxLeader) (int, error) {
+	all := 0
+	for {
+		done, err := r.published(ctx, lock)
+		if err != nil || len(done) == 0 {
+			return all, err
+		}
+		if err := lock.Delete(ctx, done); err != nil {
+			return all, err
+		}
+		all += len(done)
+	}
+}
+
+// published are, among the oldest rows, those that the former leader has published
+// and not deleted: those whose own record is on its topic. The progress that was committed with
 // them is asked only about rows without an id of their own; see [kafka.Written].
 func (r *Relay) published(ctx context.Context, lock *store.OutboxLeader) ([]int64, error) {
 	// Twice a batch: rows with smaller ids may have been committed since.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/internal/kafka"
@@ -311,5 +312,46 @@ func TestHalfATransactionIsMadeWhole(t *testing.T) {
 	}
 	if got["one"] != "v1 v2 " || got["two"] != "w1 " {
 		t.Errorf("got %v", got)
+	}
+}
+
+// Deletes are not flushed one by one. A crash of Postgres may bring back the rows
+// of several batches, and a batch may have been published since then.
+func TestRowsThatACrashOfPostgresBroughtBackAreNotRepeated(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	const n = 2*maxRows + 50 // more than one look takes in
+	var rows []store.OutboxRow
+	for i := range n {
+		v, key := fmt.Sprintf("v%05d", i), "one"
+		rows = append(rows, store.OutboxRow{Topic: events, Key: &key, Value: []byte(v), Headers: []schemas.Header{{Key: "ce_id", Value: v}}})
+	}
+	if err := g.db.Update(t.Context(), store.Scope{}, func(_ context.Context, tx *store.Tx) error {
+		tx.Enqueue(rows...)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	owner, err := pgx.Connect(t.Context(), g.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = owner.Close(context.WithoutCancel(t.Context())) }()
+	exec := func(sql string) {
+		if _, err := owner.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`create table before_the_crash as select * from outbox`)
+	stop := testenv.Run(t, g.relay().Run)
+	leaderless(t, g)
+	stop()
+	exec(`insert into outbox overriding system value select * from before_the_crash`)
+	testenv.Run(t, g.relay().Run)
+	g.put(t, events, "one", "last")
+	leaderless(t, g)
+	got := g.Read(t, events, n+1)
+	if len(got) != n+1 || string(got[n].Value) != "last" {
+		t.Errorf("%d records, the last of them %s; want %d and the new one", len(got), got[len(got)-1].Value, n+1)
 	}
 }
