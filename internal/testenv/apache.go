@@ -224,34 +224,17 @@ func (a *ApacheKafka) node(tb testing.TB, addr string) *apacheNode {
 	return nil
 }
 
-// await waits until every node is known to all, and says what the logs say when
-// one is not.
+// await waits until every node knows all of them, and says what the logs say when
+// one does not.
 func (a *ApacheKafka) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startWithinApache)
 	defer cancel()
-	admin, err := newAdmin(a.Addrs())
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		brokers, err := admin.ListBrokers(ctx)
-		if err == nil && len(brokers) == len(a.nodes) {
-			return nil
-		}
-		for _, n := range a.nodes {
-			if n.ended() {
-				return fmt.Errorf("an Apache Kafka ended at its start:\n%s", n.tail())
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("the Apache Kafka at %v did not come up in %v: %w\n%s", a.Addrs(), startWithinApache, err, a.nodes[0].tail())
+	for _, n := range a.nodes {
+		if err := n.await(ctx, len(a.nodes)); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // stop kills the nodes and removes their folder: nobody reads it again.
@@ -338,6 +321,31 @@ func (n *apacheNode) ended() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// await waits until the node answers that it is one of so many.
+func (n *apacheNode) await(ctx context.Context, nodes int) error {
+	admin, err := newAdmin([]string{n.addr})
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		brokers, err := admin.ListBrokers(ctx)
+		if err == nil && len(brokers) == nodes {
+			return nil
+		}
+		if n.ended() {
+			return fmt.Errorf("an Apache Kafka ended at its start:\n%s", n.tail())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the Apache Kafka at %s did not come up in %v: %w\n%s", n.addr, startWithinApache, err, n.tail())
+		}
 	}
 }
 
