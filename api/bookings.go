@@ -83,9 +83,9 @@ type datesView struct {
 }
 
 type paymentView struct {
-	Method   string  `json:"method"`
-	Status   string  `json:"status"`
-	IntentID *string `json:"payment_intent_id"` // always null: nothing is charged here
+	Method   string                `json:"method"`
+	Status   schemas.PaymentStatus `json:"status"`
+	IntentID *string               `json:"payment_intent_id"` // always null: nothing is charged here
 }
 
 type hostContact struct {

@@ -35,8 +35,10 @@ const maxAhead = 730
 
 // CreateBooking checks the stay against its property and the other bookings and
 // writes it as pending, with booking.created (version 1) and
-// host.response_needed (version 2). The property's row is locked meanwhile, so of
-// several callers for one night one wins and the others get a Conflict.
+// host.response_needed (version 2); or as confirmed, with booking.created and
+// booking.confirmed, when its host approves such requests at once. The property's
+// row is locked meanwhile, so of several callers for one night one wins and the
+// others get a Conflict.
 func (p *Producer) CreateBooking(ctx context.Context, s store.Scope, o *Once, in NewBooking) (BookingAnswer, error) {
 	a, err := once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (BookingAnswer, error) {
 		c := change{tx: tx, actor: actor(s), now: schemas.Stamp(time.Now())}
@@ -47,7 +49,7 @@ func (p *Producer) CreateBooking(ctx context.Context, s store.Scope, o *Once, in
 		if err != nil {
 			return c.standing(ctx, s, &in, err)
 		}
-		c.hostWebhooks = stay.Webhooks
+		c.host = stay.Host
 		if stay.Held {
 			same, err := c.clearDates(ctx, s, &in)
 			if err != nil || same != nil {
@@ -126,10 +128,11 @@ func refuse(code, field, rule, format string, args ...any) error {
 
 // A change is one command's work on bookings: what its events have in common.
 type change struct {
-	tx           *store.Tx
-	actor        schemas.Actor
-	now          time.Time
-	hostWebhooks bool
+	tx    *store.Tx
+	actor schemas.Actor
+	now   time.Time
+	host  store.HostPolicy // of the bookings' host
+	auto  bool             // the host's settings approve, nobody was asked
 }
 
 // clearDates looks at who holds the nights. Requests that have run out are
@@ -181,14 +184,16 @@ func (c *change) create(ctx context.Context, s store.Scope, p *store.Property, i
 		Property: schemas.PropertyRef{ID: p.ID, Title: p.Title, Address: p.Address, City: p.City, State: p.State},
 		Status:   schemas.Pending, CheckIn: in.CheckIn, CheckOut: in.CheckOut, Nights: in.CheckIn.NightsUntil(in.CheckOut),
 		Guests: in.Guests, Guest: in.Guest, SpecialRequests: in.SpecialRequests, TotalAmount: in.TotalAmount, Currency: p.Currency,
-		PaymentMethod: in.PaymentMethod, PaymentStatus: "pending", CreatedAt: c.now, UpdatedAt: c.now, ExpiresAt: &expires,
+		PaymentMethod: in.PaymentMethod, PaymentStatus: schemas.PaymentPending, CreatedAt: c.now, UpdatedAt: c.now, ExpiresAt: &expires,
+	}
+	c.auto = c.host.Instant && refusal(&c.host, &b) == ""
+	if c.auto {
+		b.Status, b.ConfirmedAt, b.ExpiresAt = schemas.Confirmed, &c.now, nil
 	}
 	created := c.event(schemas.BookingCreated, &b)
 	created.Changed = []string{"status"}
 	b.Version = 2
-	asked := c.event(schemas.HostResponseNeeded, &b)
-	asked.Reminder = schemas.ReminderCreated
-	rows, err := rowsOf(ctx, created, asked)
+	rows, err := rowsOf(ctx, created, c.second(&b))
 	if err != nil {
 		return b, err
 	}
@@ -196,11 +201,24 @@ func (c *change) create(ctx context.Context, s store.Scope, p *store.Property, i
 	return b, nil
 }
 
+// second is what follows a booking's creation: the question to its host, or the
+// word that nobody had to be asked. An instant booking is confirmed from its first
+// version on, so that no reader takes it for one that waits; the second tells those
+// who listen for confirmations only.
+func (c *change) second(b *schemas.Booking) *schemas.Event {
+	if c.auto {
+		return c.event(schemas.BookingConfirmed, b)
+	}
+	e := c.event(schemas.HostResponseNeeded, b)
+	e.Reminder = schemas.ReminderCreated
+	return e
+}
+
 // event takes a copy of the booking as it is now.
 func (c *change) event(t schemas.EventType, b *schemas.Booking) *schemas.Event {
 	return &schemas.Event{
 		ID: schemas.NewEventID(), Type: t, Version: b.Version, OccurredAt: c.now, Actor: c.actor, Booking: *b,
-		Changed: []string{}, HostWebhooks: c.hostWebhooks,
+		Changed: []string{}, HostWebhooks: c.host.Webhooks, HostMuted: c.host.Muted, AutoApproved: c.auto,
 	}
 }
 
@@ -283,10 +301,10 @@ func (p *Producer) ChangeStatus(ctx context.Context, s store.Scope, id schemas.B
 		case !b.Status.CanBecome(in.To):
 			return a, conflict("illegal_status", &b, "a %s booking cannot become %s", b.Status, in.To)
 		case in.To == schemas.Confirmed && expired(&b, now):
-			return a, conflict("booking_expired", &b, "the request ran out at %s", b.ExpiresAt.Format(time.RFC3339))
+			return a, ranOut(&b)
 		}
 		c := change{tx: tx, actor: actor(s), now: now}
-		if c.hostWebhooks, err = tx.HostWebhooks(ctx, b.HostID); err != nil {
+		if c.host, err = tx.HostPolicy(ctx, b.HostID); err != nil {
 			return a, err
 		}
 		err = c.move(ctx, &b, in.To, in.Reason)
@@ -299,4 +317,8 @@ func conflict(code string, b *schemas.Booking, format string, args ...any) error
 	e := schemas.Errorf(schemas.Conflict, code, format, args...)
 	e.Extra = map[string]any{"current_status": b.Status, "version": b.Version}
 	return e
+}
+
+func ranOut(b *schemas.Booking) error {
+	return conflict("booking_expired", b, "the request ran out at %s", b.ExpiresAt.Format(time.RFC3339))
 }

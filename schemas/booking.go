@@ -31,6 +31,28 @@ func (s BookingStatus) CanBecome(next BookingStatus) bool {
 // Holds says whether a booking of this status keeps its dates from others.
 func (s BookingStatus) Holds() bool { return s == Pending || s == Confirmed }
 
+// PaymentStatus says how far a booking is paid. It is an open set: records from
+// before payments were kept have other words.
+type PaymentStatus string
+
+// The states of payment that are written.
+const (
+	PaymentPending PaymentStatus = "pending"
+	PartiallyPaid  PaymentStatus = "partially_paid"
+	Paid           PaymentStatus = "paid"
+)
+
+// PaymentOf is the state of a booking that costs total when paid has come in.
+func PaymentOf(paid, total Amount) PaymentStatus {
+	switch {
+	case paid <= 0:
+		return PaymentPending
+	case paid < total:
+		return PartiallyPaid
+	}
+	return Paid
+}
+
 // A Guest is who stays. The phone number is stored without its country code.
 type Guest struct {
 	FirstName   string `json:"first_name"`
@@ -71,7 +93,7 @@ type Booking struct {
 	TotalAmount        Amount        `json:"total_amount"`
 	Currency           string        `json:"currency"`
 	PaymentMethod      string        `json:"payment_method"`
-	PaymentStatus      string        `json:"payment_status"`
+	PaymentStatus      PaymentStatus `json:"payment_status"`
 	CreatedAt          time.Time     `json:"created_at"`
 	UpdatedAt          time.Time     `json:"updated_at"`
 	ExpiresAt          *time.Time    `json:"expires_at,omitempty"`

@@ -274,6 +274,7 @@ func TestEnumsAreTheClosedSetsOfGo(t *testing.T) {
 	}
 	same("events", enum(schemas.SchemaSubscription, "", "events"), schemas.SubscribableEvents())
 	same("notification types", enum(schemas.SchemaFeed, "notification", "type"), schemas.NotificationTypes())
+	same("muted types", enum(schemas.SchemaEvent, "", "host_muted"), schemas.NotificationTypes())
 	same("priorities", enum(schemas.SchemaFeed, "notification", "priority"), schemas.Priorities())
 	same("statuses", enum(schemas.SchemaEvent, "booking", "status"), statuses)
 	same("outcomes", enum(schemas.SchemaAttempt, "", "outcome"),

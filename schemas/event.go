@@ -83,6 +83,11 @@ type Payment struct {
 	Currency  string    `json:"currency"`
 	Reference string    `json:"reference"`
 	At        time.Time `json:"at"`
+	// Provider is who took it; the reference is the provider's. Empty on records
+	// from before it was kept.
+	Provider string `json:"provider,omitempty"`
+	// PaidTotal is what has been paid towards the booking, this payment included.
+	PaidTotal Amount `json:"paid_total,omitempty"`
 }
 
 // An Event is the value on booking.events: one accepted change of one booking,
@@ -102,4 +107,10 @@ type Event struct {
 	// HostWebhooks is the host's own switch at the time of the change; when it is
 	// off, fan-out writes no deliveries for the event.
 	HostWebhooks bool `json:"host_webhooks"`
+	// HostMuted are the types of notification that the host had switched off at the
+	// time of the change; fan-out makes none of them.
+	HostMuted []NotificationType `json:"host_muted,omitempty"`
+	// AutoApproved says that a booking was confirmed by its host's settings, without
+	// being asked.
+	AutoApproved bool `json:"auto_approved,omitempty"`
 }

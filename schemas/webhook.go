@@ -38,7 +38,7 @@ type webhookBooking struct {
 	Guests             int           `json:"guests"`
 	TotalAmount        Amount        `json:"total_amount"`
 	Currency           string        `json:"currency"`
-	PaymentStatus      string        `json:"payment_status"`
+	PaymentStatus      PaymentStatus `json:"payment_status"`
 	SpecialRequests    string        `json:"special_requests"`
 	CreatedAt          time.Time     `json:"created_at"`
 	UpdatedAt          time.Time     `json:"updated_at"`
@@ -46,6 +46,7 @@ type webhookBooking struct {
 	ConfirmedAt        *time.Time    `json:"confirmed_at"`
 	CancelledAt        *time.Time    `json:"cancelled_at"`
 	CancellationReason string        `json:"cancellation_reason,omitempty"`
+	AutoApproved       bool          `json:"auto_approved,omitempty"`
 }
 
 type webhookGuest struct {
@@ -67,11 +68,13 @@ type webhookProperty struct {
 }
 
 type webhookPayment struct {
-	Method    string  `json:"method"`
-	Status    string  `json:"status"`
-	Amount    *Amount `json:"amount,omitempty"`
-	Currency  string  `json:"currency,omitempty"`
-	Reference string  `json:"reference,omitempty"`
+	Method    string        `json:"method"`
+	Status    PaymentStatus `json:"status"`
+	Amount    *Amount       `json:"amount,omitempty"`
+	Currency  string        `json:"currency,omitempty"`
+	Reference string        `json:"reference,omitempty"`
+	Provider  string        `json:"provider,omitempty"`
+	PaidTotal Amount        `json:"paid_total,omitempty"`
 }
 
 type webhookData struct {
@@ -111,7 +114,7 @@ func EventData(e *Event) any {
 			CheckIn: b.CheckIn, CheckOut: b.CheckOut, Nights: b.Nights, Guests: b.Guests,
 			TotalAmount: b.TotalAmount, Currency: b.Currency, PaymentStatus: b.PaymentStatus, SpecialRequests: b.SpecialRequests,
 			CreatedAt: b.CreatedAt, UpdatedAt: b.UpdatedAt, ExpiresAt: b.ExpiresAt, ConfirmedAt: b.ConfirmedAt,
-			CancelledAt: b.CancelledAt, CancellationReason: b.CancellationReason,
+			CancelledAt: b.CancelledAt, CancellationReason: b.CancellationReason, AutoApproved: e.AutoApproved,
 		},
 		GuestInfo: webhookGuest{
 			FirstName: b.Guest.FirstName, LastName: b.Guest.LastName, Name: b.Guest.Name(),
@@ -124,12 +127,15 @@ func EventData(e *Event) any {
 		PaymentInfo: webhookPayment{Method: b.PaymentMethod, Status: b.PaymentStatus},
 	}
 	if p := e.Payment; p != nil {
-		d.PaymentInfo = webhookPayment{Method: p.Method, Status: b.PaymentStatus, Amount: &p.Amount, Currency: p.Currency, Reference: p.Reference}
+		d.PaymentInfo = webhookPayment{
+			Method: p.Method, Status: b.PaymentStatus, Amount: &p.Amount, Currency: p.Currency, Reference: p.Reference, Provider: p.Provider, PaidTotal: p.PaidTotal,
+		}
 	}
 	return d
 }
 
-// NotificationOf is the notification that an event creates, or nil.
+// NotificationOf is the notification that an event creates, or nil. The host's own
+// switches are the caller's question; see [Event.HostMuted].
 func NotificationOf(e *Event) *Notification {
 	b := &e.Booking
 	n := Notification{

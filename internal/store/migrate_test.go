@@ -66,8 +66,8 @@ func TestAPlainOwnerCanMigrateAndServe(t *testing.T) {
 	}
 	defer db.Close()
 	err = db.Read(t.Context(), store.Scope{Agent: "agent_1"}, func(ctx context.Context, tx *store.Tx) error {
-		on, err := tx.HostWebhooks(ctx, "host_1")
-		if on {
+		p, err := tx.HostPolicy(ctx, "host_1")
+		if p.Webhooks {
 			t.Error("the function does not see the host's setting")
 		}
 		return err

@@ -149,8 +149,7 @@ func (t *Tx) Property(ctx context.Context, id schemas.PropertyID) (Property, err
 // A LockedStay is what creating a booking needs to see at once.
 type LockedStay struct {
 	Property Property
-	// Webhooks is its host's own switch for webhooks.
-	Webhooks bool
+	Host     HostPolicy
 	// Held says that some booking of anybody's may hold a night of the stay.
 	Held bool
 }
@@ -161,16 +160,15 @@ type LockedStay struct {
 // second look. All of it is one round trip.
 func (t *Tx) LockStay(ctx context.Context, id schemas.PropertyID, in, out schemas.Date) (s LockedStay, err error) {
 	b := &pgx.Batch{}
-	b.Queue(`select `+propertyColumns+`, coalesce(h.webhook_notifications, true) as webhooks
+	b.Queue(`select `+propertyColumns+`, `+policyColumns+`
 		from properties p left join krib_host_switches h on h.host_id = p.host_id
 		where p.id = $1 and p.status = 'active' for no key update of p`, string(id)).Query(func(rows pgx.Rows) error {
 		type locked struct {
 			Property
-
-			Webhooks bool `db:"webhooks"`
+			HostPolicy
 		}
 		l, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[locked])
-		s.Property, s.Webhooks = l.Property, l.Webhooks
+		s.Property, s.Host = l.Property, l.HostPolicy
 		return err
 	})
 	// A statement of its own: it has to see what was committed while the first one
@@ -193,13 +191,4 @@ func propertyError(id schemas.PropertyID, err error) error {
 		return fmt.Errorf("reading property %s: %w", id, err)
 	}
 	return nil
-}
-
-// HostWebhooks is the host's own switch for webhooks about its bookings.
-func (t *Tx) HostWebhooks(ctx context.Context, h schemas.HostID) (bool, error) {
-	var on bool
-	if err := t.tx.QueryRow(ctx, `select coalesce((select webhook_notifications from krib_host_switches where host_id = $1), true)`, string(h)).Scan(&on); err != nil {
-		return false, fmt.Errorf("reading the webhook switch of host %s: %w", h, err)
-	}
-	return on, nil
 }

@@ -175,6 +175,22 @@ func TestTheHostsSwitchKeepsWebhooksBackButNotTheFeed(t *testing.T) {
 	}
 }
 
+// The dashboard still follows the booking; only the inbox is spared.
+func TestATypeThatTheHostSwitchedOffMakesNoNotification(t *testing.T) {
+	t.Parallel()
+	c := testenv.Topics(t, nil)
+	start(t, c)
+	asked := event("bkg_1", 1, schemas.HostResponseNeeded, "agent_1")
+	asked.Reminder, asked.HostMuted = schemas.ReminderHalf, []schemas.NotificationType{schemas.Urgent}
+	happen(t, c, asked)
+	loud := event("bkg_1", 2, schemas.HostResponseNeeded, "agent_1")
+	loud.Reminder, loud.HostMuted = schemas.ReminderNineTenths, []schemas.NotificationType{schemas.NewBooking}
+	happen(t, c, loud)
+	if got := feedKinds(t, c.Read(t, string(schemas.HostNotifications), 3)); got != "booking_update booking_update notification" {
+		t.Errorf("feed %s", got)
+	}
+}
+
 func TestARecordThatCannotBeDecodedIsSetAsideAndTheRestFlows(t *testing.T) {
 	t.Parallel()
 	c := testenv.Topics(t, nil)

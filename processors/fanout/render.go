@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"github.com/segmentio/encoding/json"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -100,10 +101,10 @@ func (p *Processor) deliveriesOf(e *schemas.Event, trace string) ([]*kgo.Record,
 }
 
 // feedOf are the event's records for its host: what the booking is now, and the
-// notification that it creates, if any.
+// notification that it creates, if any and if the host wants to hear of its kind.
 func feedOf(e *schemas.Event, trace string) ([]*kgo.Record, error) {
 	fs := []schemas.FeedRecord{{Kind: schemas.FeedBooking, HostID: e.Booking.HostID, At: e.OccurredAt, EventID: e.ID, Booking: schemas.UpdateOf(e)}}
-	if n := schemas.NotificationOf(e); n != nil {
+	if n := schemas.NotificationOf(e); n != nil && !slices.Contains(e.HostMuted, n.Type) {
 		fs = append(fs, schemas.FeedRecord{Kind: schemas.FeedNotification, HostID: e.Booking.HostID, At: e.OccurredAt, EventID: e.ID, Notification: n})
 	}
 	out := make([]*kgo.Record, len(fs))
