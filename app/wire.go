@@ -158,7 +158,10 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 			return err
 		}
 		defer db.Close()
-		j := jobs.New(jobs.Options{DB: db, Logger: log, FeedRetention: 7 * day})
+		j := jobs.New(jobs.Options{
+			DB: db, Logger: log, FeedRetention: 7 * day, Wake: outboxSignal.Wake, Registry: reg,
+			RequestsEvery: c.expiryEvery, CleanUpEvery: c.cleanUpEvery, MaintenanceEvery: c.maintenanceEvery,
+		})
 		g.Go(func() error { return j.Run(work) })
 	}
 	apiStopped := make(chan struct{})

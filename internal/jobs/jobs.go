@@ -1,5 +1,6 @@
-// Package jobs is what runs on a schedule. Each job is one transaction that may
-// run twice or in several replicas at once without harm.
+// Package jobs is what runs on a schedule. Every replica runs the same Runner and
+// the database decides who works: a scheduled job runs once in the cluster in each
+// of its turns, and requests that are due are shared out by row locks.
 package jobs
 
 import (
@@ -7,39 +8,107 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/producers"
 )
 
-// Options of a Runner. All are required.
+// Options of a Runner. DB and Logger are required.
 type Options struct {
 	DB     *store.DB // in RoleJobs
 	Logger *slog.Logger
-	// FeedRetention is how long host.notifications remembers a record.
+	// FeedRetention is how long host.notifications remembers a record. Default 7 days.
 	FeedRetention time.Duration
+	// RequestsEvery is how often to look for requests that are due: so late may an
+	// expiry or a reminder be. Default 2 seconds.
+	RequestsEvery time.Duration
+	// CleanUpEvery is how often what has expired is removed. Default 2 hours.
+	CleanUpEvery time.Duration
+	// MaintenanceEvery is how often the tables are prepared for what comes. Default
+	// 24 hours.
+	MaintenanceEvery time.Duration
+	// Wake is called after each commit that wrote to the outbox; nil for nothing.
+	Wake     func()
+	Registry prometheus.Registerer // nil for no metrics
 }
 
 // A Runner runs the jobs.
 type Runner struct {
-	o Options
+	o         Options
+	metrics   *metrics
+	scheduled []job
 }
 
 // New makes a Runner; Run works.
-func New(o Options) *Runner { return &Runner{o} }
+func New(o Options) *Runner {
+	if o.Wake == nil {
+		o.Wake = func() {}
+	}
+	for _, d := range []struct {
+		set      *time.Duration
+		fallback time.Duration
+	}{{&o.FeedRetention, 7 * day}, {&o.RequestsEvery, 2 * time.Second}, {&o.CleanUpEvery, 2 * time.Hour}, {&o.MaintenanceEvery, day}} {
+		if *d.set == 0 {
+			*d.set = d.fallback
+		}
+	}
+	r := &Runner{o: o, metrics: newMetrics(o.Registry)}
+	r.scheduled = r.jobs()
+	return r
+}
 
 const (
-	// every is how often each job runs, the first time at once.
-	every = 2 * time.Hour
+	day = 24 * time.Hour
+	// look is how often a replica asks whether a scheduled job is due.
+	look = time.Minute
 	// answersKept is how long an Idempotency-Key is honoured.
-	answersKept = 24 * time.Hour
+	answersKept = day
+	// batch bounds a transaction: so many bookings are locked at a time, so long may
+	// a host's own answer to one of them wait.
+	batch = 100
+	// sweep bounds a transaction that nobody waits for.
+	sweep = 1000
 )
 
-// Run runs each job until ctx ends. A job that fails is logged and tried at the
-// next turn.
+// A job is one transaction, run again while it finds as much as it may take.
+type job struct {
+	name  string
+	every time.Duration
+	full  int64 // rows of a transaction that may have left some; 0 for never
+	run   func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error)
+}
+
+func (r *Runner) jobs() []job {
+	return []job{
+		{"expire_notifications", r.o.CleanUpEvery, sweep, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
+			return tx.ExpireNotifications(ctx, now, sweep)
+		}},
+		{"purge_notifications", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.PurgeNotifications(ctx, r.o.FeedRetention+day)
+		}},
+		{"purge_idempotency_keys", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.PurgeIdempotency(ctx, answersKept)
+		}},
+		{"make_attempt_partitions", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
+			return 0, tx.EnsureAttemptPartitions(ctx, now)
+		}},
+	}
+}
+
+// Run runs the jobs until ctx ends. What fails is logged and tried again at the
+// next look: a schedule is kept in the database and moves on success only.
 func (r *Runner) Run(ctx context.Context) error {
-	t := time.NewTicker(every)
+	t := time.NewTicker(r.o.RequestsEvery)
 	defer t.Stop()
+	var looked time.Time
 	for {
-		r.Once(ctx, time.Now())
+		now := time.Now()
+		if now.Sub(looked) >= look {
+			looked = now
+			r.Scheduled(ctx, now)
+		}
+		r.Requests(ctx, now)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -48,30 +117,71 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-// Once runs each job one time.
-func (r *Runner) Once(ctx context.Context, now time.Time) {
-	r.do(ctx, "purge_idempotency_keys", func(ctx context.Context, tx *store.Tx) (int64, error) {
-		return tx.PurgeIdempotency(ctx, answersKept)
-	})
-	r.do(ctx, "purge_notifications", func(ctx context.Context, tx *store.Tx) (int64, error) {
-		return tx.PurgeNotifications(ctx, r.o.FeedRetention+24*time.Hour)
-	})
-	r.do(ctx, "make_attempt_partitions", func(ctx context.Context, tx *store.Tx) (int64, error) {
-		return 0, tx.EnsureAttemptPartitions(ctx, now)
-	})
+// Scheduled runs each scheduled job that is due.
+func (r *Runner) Scheduled(ctx context.Context, now time.Time) {
+	for _, j := range r.scheduled {
+		began := time.Now()
+		n, mine, err := r.turn(ctx, &j, now)
+		if mine || err != nil {
+			r.report(ctx, j.name, n, began, err)
+		}
+	}
 }
 
-func (r *Runner) do(ctx context.Context, name string, job func(context.Context, *store.Tx) (int64, error)) {
+// turn runs a job if it is due and nobody else's. The claim is part of the first
+// transaction; it stands when a later one fails, and the rest waits for the next
+// turn.
+func (r *Runner) turn(ctx context.Context, j *job, now time.Time) (rows int64, mine bool, err error) {
 	var n int64
-	err := r.o.DB.Update(ctx, store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
-		var err error
-		n, err = job(ctx, tx)
+	err = r.o.DB.Update(ctx, store.Scope{}, func(ctx context.Context, tx *store.Tx) (err error) {
+		if mine, err = tx.ClaimJob(ctx, j.name, now, j.every); err == nil && mine {
+			n, err = j.run(ctx, tx, now)
+		}
 		return err
 	})
+	for rows = n; err == nil && j.full > 0 && n >= j.full; rows += n {
+		err = r.o.DB.Update(ctx, store.Scope{}, func(ctx context.Context, tx *store.Tx) (err error) {
+			n, err = j.run(ctx, tx, now)
+			return err
+		})
+	}
+	return rows, mine, err
+}
+
+// Requests takes every request that is due a step further, in bounded
+// transactions, until there is none or this replica may not go on.
+func (r *Runner) Requests(ctx context.Context, now time.Time) {
+	began := time.Now()
+	var all producers.Steps
+	for ctx.Err() == nil {
+		var done producers.Steps
+		err := r.o.DB.Update(ctx, store.Scope{}, func(ctx context.Context, tx *store.Tx) (err error) {
+			done, err = producers.StepRequests(ctx, tx, now, batch)
+			return err
+		})
+		if err != nil {
+			r.report(ctx, "requests", int64(all.Sum()), began, err)
+			return
+		}
+		if done.Sum() == 0 {
+			break
+		}
+		r.o.Wake()
+		r.metrics.stepped(done)
+		all = all.Add(done)
+	}
+	r.report(ctx, "requests", int64(all.Sum()), began, nil)
+}
+
+func (r *Runner) report(ctx context.Context, name string, rows int64, began time.Time, err error) {
+	if err != nil && ctx.Err() != nil {
+		return // stopped; its transaction has left nothing
+	}
+	r.metrics.ran(name, rows, began, err)
 	switch {
-	case err != nil && ctx.Err() == nil:
-		r.o.Logger.WarnContext(ctx, "a job failed; it runs again at its next turn", slog.String("job", name), slog.Any("error", err))
-	case n > 0:
-		r.o.Logger.InfoContext(ctx, "a job has run", slog.String("job", name), slog.Int64("rows", n))
+	case err != nil:
+		r.o.Logger.WarnContext(ctx, "a job failed; it is tried again soon", slog.String("job", name), slog.Any("error", err))
+	case rows > 0:
+		r.o.Logger.InfoContext(ctx, "a job has run", slog.String("job", name), slog.Int64("rows", rows))
 	}
 }

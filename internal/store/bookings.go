@@ -21,13 +21,18 @@ b.cancellation_reason`
 // A booking's property may have left the market since; its title is still shown.
 const fromBookings = ` from bookings b join krib_property_names p on p.id = b.property_id `
 
-func scanBooking(row pgx.CollectableRow) (schemas.Booking, error) {
+func scanBooking(row pgx.CollectableRow) (schemas.Booking, error) { return scanBookingAnd(row) }
+
+// scanBookingAnd reads what a query selects behind bookingColumns too.
+func scanBookingAnd(row pgx.CollectableRow, more ...any) (schemas.Booking, error) {
 	var b schemas.Booking
-	err := row.Scan(&b.ID, &b.Version, &b.AgentID, &b.HostID, &b.Property.ID, &b.Property.Title, &b.Property.Address,
+	err := row.Scan(append([]any{
+		&b.ID, &b.Version, &b.AgentID, &b.HostID, &b.Property.ID, &b.Property.Title, &b.Property.Address,
 		&b.Property.City, &b.Property.State, &b.Status, &b.CheckIn, &b.CheckOut, &b.Nights, &b.Guests, &b.Guest.FirstName,
 		&b.Guest.LastName, &b.Guest.Email, &b.Guest.Phone, &b.Guest.CountryCode, &b.SpecialRequests, &b.TotalAmount,
 		&b.Currency, &b.PaymentMethod, &b.PaymentStatus, &b.CreatedAt, &b.UpdatedAt, &b.ExpiresAt, &b.ConfirmedAt,
-		&b.CancelledAt, &b.CancellationReason)
+		&b.CancelledAt, &b.CancellationReason,
+	}, more...)...)
 	for _, t := range []*time.Time{&b.CreatedAt, &b.UpdatedAt, b.ExpiresAt, b.ConfirmedAt, b.CancelledAt} {
 		if t != nil {
 			*t = schemas.Stamp(*t)

@@ -1,0 +1,39 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// jobLocks is the space of the jobs' advisory locks; it means nothing else.
+const jobLocks = 7012
+
+// ClaimJob says whether a job is due and this transaction's to do: nobody has run
+// it for the time of every, and nobody is running it now. If the transaction does
+// not commit, the job is due as before. It never waits. It needs RoleJobs.
+func (t *Tx) ClaimJob(ctx context.Context, job string, now time.Time, every time.Duration) (bool, error) {
+	tag, err := t.tx.Exec(ctx, `
+		insert into job_runs (job, ran_at) select $1, $2::timestamptz where pg_try_advisory_xact_lock($4, hashtext($1))
+		on conflict (job) do update set ran_at = excluded.ran_at where job_runs.ran_at <= excluded.ran_at - $3::interval`,
+		job, now, every, jobLocks)
+	if err != nil {
+		return false, fmt.Errorf("claiming the job %s: %w", job, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// ExpireNotifications takes up to limit notifications that have run out from
+// their hosts' inboxes and says how many. They were hidden before; this lets their
+// rows leave the indexes of what is live. It needs RoleJobs.
+func (t *Tx) ExpireNotifications(ctx context.Context, now time.Time, limit int) (int64, error) {
+	tag, err := t.tx.Exec(ctx, `
+		update host_notifications set deleted_at = $1, updated_at = $1
+		where id in (
+		  select id from host_notifications where deleted_at is null and expires_at <= $1
+		  order by expires_at limit $2 for no key update skip locked)`, now, limit)
+	if err != nil {
+		return 0, fmt.Errorf("expiring notifications: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
