@@ -107,8 +107,11 @@ func (s *server) createBooking(r *http.Request, p auth.Principal) (answer, error
 		return answer{}, err
 	}
 	message := "Booking created; it waits for the host's answer"
-	if a.Repeated {
+	switch {
+	case a.Repeated:
 		message = "This booking exists already: you made the same request before"
+	case a.Booking.Status == schemas.Confirmed:
+		message = "Booking created and confirmed: the host approves such requests at once"
 	}
 	return answer{data: viewBooking(&a.Booking), message: message, etag: etag(a.Booking.Version)}, nil
 }

@@ -17,6 +17,7 @@ var formats = map[string]func(string) string{
 	"phone":       checkPhone,
 	"countrycode": checkCountryCode,
 	"link":        checkLink,
+	"currency":    checkCurrency,
 }
 
 func checkEmail(s string) string {
@@ -39,6 +40,15 @@ func checkCountryCode(s string) string {
 	digits := strings.TrimPrefix(s, "+")
 	if digits == "" || len(digits) > 4 || strings.Trim(digits, "0123456789") != "" {
 		return "must be a country code as +971"
+	}
+	return ""
+}
+
+// checkCurrency holds the form only: which currencies there are is the properties'
+// business, and one that no booking has approves none.
+func checkCurrency(s string) string {
+	if len(s) != 3 || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		return "must be a currency as AED"
 	}
 	return ""
 }

@@ -28,6 +28,7 @@ type answer struct {
 	data    any
 	message string
 	etag    string
+	refused bool // the contract has refusals that are no errors: 200 without success
 }
 
 type envelope struct {
@@ -42,7 +43,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, p auth.Principal,
 		s.fail(w, r, err)
 		return
 	}
-	env := envelope{Success: true, Data: a.data}
+	env := envelope{Success: !a.refused, Data: a.data}
 	if a.message != "" {
 		env.Message = &a.message
 	}

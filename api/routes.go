@@ -38,6 +38,10 @@ func (s *server) routes() []route {
 		{http.MethodPut, "/api/v1/external/bookings/{booking_id}/status", s.agent(auth.BookingsWrite, s.changeStatus)},
 		{http.MethodGet, "/api/v1/external/hosts/{host_id}/pending-bookings", s.agent(auth.BookingsRead, s.pendingBookings)},
 
+		{http.MethodPost, "/api/v1/external/bookings/{booking_id}/auto-approve", s.agent(auth.BookingsWrite, s.autoApprove)},
+		{http.MethodGet, hosted + "/settings", s.host(s.hostSettings)},
+		{http.MethodPut, hosted + "/settings", s.host(s.changeHostSettings)},
+
 		{http.MethodPost, hooks, s.agent(auth.WebhooksManage, s.createSubscription)},
 		{http.MethodGet, hooks, s.agent(auth.WebhooksManage, s.subscriptions)},
 		{http.MethodGet, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.subscription)},

@@ -1,0 +1,155 @@
+package api_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/krib-ai/krib/schemas"
+)
+
+func settingsPath(h schemas.HostID) string { return "/api/v1/hosts/" + string(h) + "/settings" }
+
+func approvePath(id string) string { return "/api/v1/external/bookings/" + id + "/auto-approve" }
+
+// events are those of a booking in the outbox, in its order.
+func (w *world) events(booking string) []schemas.Event {
+	w.t.Helper()
+	rows, _ := w.sql.Query(context.Background(), `select convert_from(value, 'utf8') from outbox where key = $1 order by id`, booking)
+	raw, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	out := make([]schemas.Event, len(raw))
+	for i, r := range raw {
+		if out[i], err = schemas.Decode[schemas.Event]([]byte(r)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return out
+}
+
+func types(es []schemas.Event) string {
+	var out []string
+	for i := range es {
+		out = append(out, string(es[i].Type))
+	}
+	return strings.Join(out, " ")
+}
+
+func TestAHostReadsAndChangesItsSettings(t *testing.T) {
+	w := newWorld(t)
+	one := w.host(hostOne)
+	all := map[string]any{"new_booking": true, "payment_received": true, "urgent": true, "booking_update": true}
+	one.do("GET", settingsPath(hostOne), nil).want(200).is(
+		"data.host_id", hostOne, "data.auto_approve_bookings", false, "data.auto_approve_amount_limit", 1000, "data.auto_approve_currency", "AED",
+		"data.instant_approval", false, "data.webhook_notifications", true, "data.notification_preferences", all, "data.updated_at", nil)
+	one.do("PUT", settingsPath(hostOne), map[string]any{
+		"auto_approve_bookings": true, "auto_approve_amount_limit": 2500.50, "notification_preferences": map[string]any{"urgent": false},
+	}).want(200)
+	// What a request does not name, or names as null, stays.
+	one.do("PUT", settingsPath(hostOne), map[string]any{"webhook_notifications": false, "auto_approve_bookings": nil}).want(200)
+	r := one.do("GET", settingsPath(hostOne), nil).want(200).is(
+		"data.auto_approve_bookings", true, "data.auto_approve_amount_limit", 2500.5, "data.webhook_notifications", false,
+		"data.notification_preferences", with(all, "urgent", false))
+	if !strings.Contains(string(r.body), `"auto_approve_amount_limit":2500.50`) || !strings.HasSuffix(r.text("data.updated_at"), "Z") {
+		t.Errorf("money or time of another form: %s", r.body)
+	}
+	one.do("PUT", settingsPath(hostOne), map[string]any{"notification_preferences": map[string]any{"urgent": true}}).want(200).
+		is("data.notification_preferences", with(all, "urgent", true))
+	w.host(hostTwo).do("GET", settingsPath(hostTwo), nil).want(200).is("data.auto_approve_bookings", false)
+	w.host("host_new").do("PUT", settingsPath("host_new"), map[string]any{"instant_approval": true}).want(200).is("data.instant_approval", true)
+}
+
+func TestWhatSettingsMayNotBe(t *testing.T) {
+	w := newWorld(t)
+	got := w.host(hostOne).do("PUT", settingsPath(hostOne), map[string]any{
+		"auto_approve_bookings": "yes", "auto_approve_amount_limit": -1, "auto_approve_currency": "aed", "theme": "dark",
+		"notification_preferences": map[string]any{"guest_message": false, "urgent": 1},
+	}).refused(422, "invalid_request").fields()
+	want := map[string]string{
+		"auto_approve_bookings": "type", "auto_approve_amount_limit": "range", "auto_approve_currency": "format", "theme": "unknown",
+		"notification_preferences.guest_message": "unknown", "notification_preferences.urgent": "type",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if n := w.count(`select count(*) from host_settings`); n != 0 {
+		t.Errorf("%d rows after a refusal", n)
+	}
+}
+
+func TestABookingIsApprovedByItsHostsSettings(t *testing.T) {
+	w := newWorld(t)
+	a, host := w.key("bookings:write", "bookings:read"), w.host(hostOne)
+	id := a.book(7)
+	a.do("POST", approvePath(id), nil).want(200).is("success", false, "data.booking_id", id, "data.auto_approve_enabled", false)
+	host.do("PUT", settingsPath(hostOne), map[string]any{"auto_approve_bookings": true, "auto_approve_amount_limit": 949.99}).want(200)
+	a.do("POST", approvePath(id), nil).want(200).is("success", false, "data.auto_approve_enabled", true, "data.amount_limit", 949.99, "data.booking_amount", 950)
+	host.do("PUT", settingsPath(hostOne), map[string]any{"auto_approve_amount_limit": 950, "auto_approve_currency": "USD"}).want(200)
+	if r := a.do("POST", approvePath(id), nil).want(200).is("success", false, "data.limit_currency", "USD"); !strings.Contains(r.text("data.reason"), "AED") {
+		t.Errorf("reason %s", r.text("data.reason"))
+	}
+	if got := types(w.events(id)); got != "booking.created host.response_needed" {
+		t.Errorf("refusals made events: %s", got)
+	}
+	host.do("PUT", settingsPath(hostOne), map[string]any{"auto_approve_currency": "AED"}).want(200)
+	a.do("POST", approvePath(id), nil).want(200).is(
+		"success", true, "data.status", "confirmed", "data.auto_approved", true, "data.amount", 950, "data.amount_limit", 950, "data.version", 3, "data.host_id", hostOne)
+	a.do("POST", approvePath(id), nil).refused(400, "not_pending")
+	a.do("GET", statusPath(id), nil).want(200).is("data.status", "confirmed", "data.expires_at", nil)
+	es := w.events(id)
+	if last := es[len(es)-1]; len(es) != 3 || last.Type != schemas.BookingConfirmed || !last.AutoApproved || last.PreviousStatus != schemas.Pending || last.Version != 3 {
+		t.Errorf("events %s, the last %+v", types(es), last)
+	}
+}
+
+func TestWhatCannotBeApproved(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("bookings:write")
+	w.host(hostOne).do("PUT", settingsPath(hostOne), map[string]any{"auto_approve_bookings": true}).want(200)
+	id := a.book(7)
+	w.key("bookings:write").do("POST", approvePath(id), nil).refused(404, "booking_not_found")
+	w.exec(`update bookings set expires_at = now()`)
+	a.do("POST", approvePath(id), nil).refused(409, "booking_expired")
+	a.do("POST", approvePath("none"), nil).refused(404, "booking_not_found")
+}
+
+// What the settings allow is confirmed in the transaction that creates it; the host
+// is told and not asked.
+func TestABookingIsConfirmedAtCreationWhenItsHostWantsThat(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("bookings:write", "bookings:read")
+	w.host(hostOne).do("PUT", settingsPath(hostOne), map[string]any{
+		"auto_approve_bookings": true, "instant_approval": true, "notification_preferences": map[string]any{"booking_update": false},
+	}).want(200)
+	r := a.do("POST", bookings, stay(7), "Idempotency-Key", "k").want(200).is("data.status", "confirmed", "data.version", 2, "data.expires_at", nil)
+	if !strings.Contains(r.text("message"), "confirmed") {
+		t.Errorf("the message does not say so: %s", r.text("message"))
+	}
+	id := r.text("data.booking_id")
+	es := w.events(id)
+	if got := types(es); got != "booking.created booking.confirmed" {
+		t.Fatalf("events %s", got)
+	}
+	for i, e := range es {
+		if e.Version != int64(i+1) || e.Booking.Status != schemas.Confirmed || e.Booking.ConfirmedAt == nil || e.Booking.ExpiresAt != nil ||
+			!e.AutoApproved || len(e.HostMuted) != 1 || e.HostMuted[0] != schemas.NotifyBookingMove {
+			t.Errorf("event %d: %+v", i, e)
+		}
+	}
+	if n := schemas.NotificationOf(&es[0]); n == nil || n.ActionRequired {
+		t.Errorf("the host is asked: %+v", n)
+	}
+	a.do("GET", statusPath(id), nil).want(200).is("data.status", "confirmed", "data.version", 2)
+	a.do("POST", bookings, stay(7), "Idempotency-Key", "k").want(200).is("data.booking_id", id)
+	a.do("POST", bookings, stay(7)).want(200).is("data.booking_id", id)
+	// Over the limit, the host is asked as ever.
+	w.host(hostOne).do("PUT", settingsPath(hostOne), map[string]any{"auto_approve_amount_limit": 949.99}).want(200)
+	if got := types(w.events(a.book(20))); got != "booking.created host.response_needed" {
+		t.Errorf("events %s", got)
+	}
+}
