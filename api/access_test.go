@@ -25,7 +25,10 @@ import (
 )
 
 // open are the routes that need no credentials.
-var open = map[string]bool{"GET /health": true, "GET /healthz": true, "GET /api/health": true, "GET /api/openapi.json": true}
+var open = map[string]bool{
+	"GET /health": true, "GET /healthz": true, "GET /api/health": true, "GET /api/openapi.json": true,
+	"POST /api/v1/integrations/stripe/webhook": true, // signed
+}
 
 // protected lists all other routes with a path that fits them.
 func protected(t *testing.T) map[string]string {
@@ -140,7 +143,7 @@ func TestAnAgentSeesNothingOfAnother(t *testing.T) {
 func TestTheDatabaseItselfHidesOtherAgentsRows(t *testing.T) {
 	w := newWorld(t)
 	a := w.key("admin")
-	a.book(7)
+	a.do("POST", paymentsPath(a.book(7)), payment("5", "p1")).want(200)
 	a.do("POST", hooksPath, hook("https://a.example")).want(200)
 	w.key("platform", "admin").do("POST", inbox(hostOne), note("x")).want(200)
 	for _, scope := range []store.Scope{{}, {Agent: "another"}, {Host: hostTwo}, {Agent: "' or true --"}, {Agent: `\' or true --`}} {
@@ -168,13 +171,13 @@ func TestTheDatabaseItselfHidesOtherAgentsRows(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `set local role krib_api`); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"bookings", "webhook_subscriptions", "webhook_health", "host_notifications", "idempotency_keys"} {
+	for _, table := range []string{"bookings", "webhook_subscriptions", "webhook_health", "host_notifications", "idempotency_keys", "payments", "stripe_events"} {
 		var n int
 		if err := tx.QueryRow(t.Context(), `select count(*) from `+table).Scan(&n); err != nil || n != 0 {
 			t.Errorf("krib_api without a scope sees %d rows of %s, %v", n, table, err)
 		}
 	}
-	for _, table := range []string{"api_keys", "agents", "outbox"} {
+	for _, table := range []string{"api_keys", "agents", "outbox", "job_runs"} {
 		sp, err := tx.Begin(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -36,6 +36,9 @@ type Options struct {
 	WebhookTimeout time.Duration
 	// CORSOrigins may call from a browser; none by default.
 	CORSOrigins []string
+	// StripeSecret verifies Stripe's webhooks; without it they are refused
+	// with 503.
+	StripeSecret schemas.Secret
 	// Pages are served under /dashboard/; nil for none.
 	Pages fs.FS
 	// Ready tells why the process should get no requests, in a bounded time. It is

@@ -39,6 +39,8 @@ func (s *server) routes() []route {
 		{http.MethodGet, "/api/v1/external/hosts/{host_id}/pending-bookings", s.agent(auth.BookingsRead, s.pendingBookings)},
 
 		{http.MethodPost, "/api/v1/external/bookings/{booking_id}/auto-approve", s.agent(auth.BookingsWrite, s.autoApprove)},
+		{http.MethodPost, "/api/v1/external/bookings/{booking_id}/payments", s.agent(auth.BookingsWrite, s.recordPayment)},
+		{http.MethodPost, "/api/v1/integrations/stripe/webhook", s.open(s.stripeWebhook)}, // Stripe signs; it has no key
 		{http.MethodGet, hosted + "/settings", s.host(s.hostSettings)},
 		{http.MethodPut, hosted + "/settings", s.host(s.changeHostSettings)},
 

@@ -34,7 +34,7 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 	}
 	for name, body := range map[string]any{
 		"NewBooking": bookingBody{}, "StatusChange": statusBody{}, "NewSubscription": subscriptionBody{}, "NewNotification": notificationBody{},
-		"NewHostSettings": settingsBody{},
+		"NewHostSettings": settingsBody{}, "NewPayment": paymentBody{},
 	} {
 		all, required := namesOf(body)
 		s := doc.Components.Schemas[name]

@@ -44,6 +44,7 @@ type config struct {
 
 	masterKeys, secretKey string
 	jwtSecret, jwksURL    string
+	stripeSecret          schemas.Secret
 	issuer, audience      string
 	corsOrigins           []string
 }
@@ -67,6 +68,10 @@ func (c *config) shared(s *settings, perHost string) {
 	s.add("KRIB_EXPIRY_EVERY", "2s", "how often to look for requests that have run out or need a reminder", duration(&c.expiryEvery, 100*time.Millisecond, time.Hour))
 	s.add("KRIB_CLEANUP_EVERY", "2h", "how often to remove what has expired: notifications, idempotency keys", duration(&c.cleanUpEvery, time.Minute, 7*day))
 	s.add("KRIB_MAINTENANCE_EVERY", "24h", "how often to prepare the next month's partitions", duration(&c.maintenanceEvery, time.Minute, 7*day))
+	s.add("STRIPE_WEBHOOK_SECRET", "", "the signing secret of Stripe's webhook endpoint; without it Stripe is answered 503", func(v string) error {
+		c.stripeSecret = schemas.Secret(v)
+		return nil
+	})
 	s.add("WEBHOOK_MAX_RETRIES", "50", "cut the ladder after this many retries", number(&c.maxRetries, 0, 50))
 	s.add("WEBHOOK_TIMEOUT", "15s", "for one webhook attempt, headers and body", duration(&c.timeout, 100*time.Millisecond, 5*time.Minute))
 	s.add("KRIB_WEBHOOK_DISABLE_AFTER", "120h", "disable a subscription that has failed for so long", duration(&c.disableAfter, time.Minute, 90*day))

@@ -245,7 +245,7 @@ func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed
 		AllowedAddress: func(ip netip.Addr) bool { return deliver.Callable(ip, c.allow) },
 	})
 	return api.New(api.Options{
-		DB: db, Producer: p, Auth: a, Feed: feed, Stream: stream, WebhookTimeout: c.timeout, CORSOrigins: c.corsOrigins,
+		DB: db, Producer: p, Auth: a, Feed: feed, Stream: stream, WebhookTimeout: c.timeout, CORSOrigins: c.corsOrigins, StripeSecret: c.stripeSecret,
 		Pages: dashboard.Files, Ready: checks.now, Logger: log, Registry: reg, Version: version(),
 	}), nil
 }

@@ -28,6 +28,8 @@ type (
 	DeliveryID string
 	// NotificationID names one notification of a host.
 	NotificationID string
+	// PaymentID names one payment towards a booking.
+	PaymentID string
 	// KeyID names an API key; it is not the key.
 	KeyID string
 )
@@ -47,6 +49,9 @@ func NewNotificationID() NotificationID { return NotificationID(newID("ntf_")) }
 
 // NewDeliveryID returns a fresh id, for a delivery that no event derives (a test).
 func NewDeliveryID() DeliveryID { return DeliveryID(newID("dlv_")) }
+
+// NewPaymentID returns a fresh id.
+func NewPaymentID() PaymentID { return PaymentID(newID("pay_")) }
 
 // NewPropertyID returns a fresh id.
 func NewPropertyID() PropertyID { return PropertyID(newID("prop_")) }
