@@ -103,6 +103,7 @@ type statusView struct {
 	ExpiresAt   *time.Time            `json:"expires_at"`
 	TotalAmount schemas.Amount        `json:"total_amount"`
 	Currency    string                `json:"currency"`
+	Payment     schemas.PaymentStatus `json:"payment_status"`
 	Nights      int                   `json:"nights"`
 	Guests      int                   `json:"guests"`
 	CheckIn     schemas.Date          `json:"check_in"`
@@ -126,7 +127,7 @@ func (s *server) bookingStatus(r *http.Request, p auth.Principal) (answer, error
 	return answer{etag: etag(b.Version), data: statusView{
 		BookingID: b.ID, Status: b.Status, Version: b.Version, CreatedAt: b.CreatedAt, UpdatedAt: b.UpdatedAt, ConfirmedAt: b.ConfirmedAt,
 		CancelledAt: b.CancelledAt, Reason: orNull(b.CancellationReason), ExpiresAt: b.ExpiresAt, TotalAmount: b.TotalAmount,
-		Currency: b.Currency, Nights: b.Nights, Guests: b.Guests, CheckIn: b.CheckIn, CheckOut: b.CheckOut, GuestName: b.Guest.Name(),
+		Currency: b.Currency, Payment: b.PaymentStatus, Nights: b.Nights, Guests: b.Guests, CheckIn: b.CheckIn, CheckOut: b.CheckOut, GuestName: b.Guest.Name(),
 		GuestEmail: b.Guest.Email, Property: briefProperty(&b.Property), HostID: b.HostID,
 	}}, err
 }

@@ -31,6 +31,7 @@ func TestPaymentsAddUpToABooking(t *testing.T) {
 	a.do("POST", paymentsPath(id), payment("549.50", "p2")).want(200).is("data.payment_status", "paid", "data.paid_amount", 950, "data.version", 4)
 	// What is too much has been paid all the same.
 	a.do("POST", paymentsPath(id), payment("0.01", "p3")).want(200).is("data.payment_status", "paid", "data.overpaid_amount", 0.01, "data.version", 5)
+	a.do("GET", statusPath(id), nil).want(200).is("data.payment_status", "paid")
 	// So has what comes after the end.
 	a.do("PUT", statusPath(id), map[string]any{"status": "cancelled"}).want(200)
 	a.do("POST", paymentsPath(id), payment("1", "p4")).want(200).is("data.paid_amount", 951.01, "data.version", 7)

@@ -157,6 +157,19 @@ func TestEventDataOfAPaymentSaysWhatWasPaid(t *testing.T) {
 	}
 }
 
+// Members that came later stand only where they say something: a body that had
+// none of it stays as it was.
+func TestEventDataSaysWhatIsNewWhereItIsKnown(t *testing.T) {
+	auto := eventData(t, readEvent(t, "booking-event.auto-approved.json"))["booking_details"].(object)
+	if auto["auto_approved"] != true {
+		t.Errorf("booking_details %v", auto)
+	}
+	part := eventData(t, readEvent(t, "booking-event.part-paid.json"))["payment_info"].(object)
+	if diff := cmp.Diff([]string{"amount", "currency", "method", "paid_total", "provider", "reference", "status"}, members(t, part)); diff != "" {
+		t.Errorf("payment_info (-want +got):\n%s", diff)
+	}
+}
+
 func TestEventDataOfAResponseNeededIsFlat(t *testing.T) {
 	data := eventData(t, readEvent(t, "booking-event.response-needed.json"))
 	want := []string{"booking_id", "check_in", "check_out", "currency", "expires_at", "guest_name", "property_id", "reminder", "total_amount"}

@@ -19,6 +19,19 @@ import (
 
 var statuses = []schemas.BookingStatus{schemas.Pending, schemas.Confirmed, schemas.Cancelled, schemas.Completed, schemas.NoShow}
 
+func TestABookingIsPaidWhenEnoughHasComeIn(t *testing.T) {
+	for _, c := range []struct {
+		paid, total schemas.Amount
+		want        schemas.PaymentStatus
+	}{
+		{0, 100, schemas.PaymentPending}, {1, 100, schemas.PartiallyPaid}, {99, 100, schemas.PartiallyPaid}, {100, 100, schemas.Paid}, {101, 100, schemas.Paid},
+	} {
+		if got := schemas.PaymentOf(c.paid, c.total); got != c.want {
+			t.Errorf("%d of %d is %s, want %s", c.paid, c.total, got, c.want)
+		}
+	}
+}
+
 func TestAmountsAreReadExactly(t *testing.T) {
 	for in, want := range map[string]schemas.Amount{
 		"950": 95000, "950.0": 95000, "950.00": 95000, "9.5e2": 95000, "9.5E+2": 95000, "95000e-2": 95000,

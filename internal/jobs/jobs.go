@@ -64,6 +64,8 @@ const (
 	look = time.Minute
 	// answersKept is how long an Idempotency-Key is honoured.
 	answersKept = day
+	// stripeKept is how long an event of Stripe is known again.
+	stripeKept = 30 * day
 	// batch bounds a transaction: so many bookings are locked at a time, so long may
 	// a host's own answer to one of them wait.
 	batch = 100
@@ -89,6 +91,9 @@ func (r *Runner) jobs() []job {
 		}},
 		{"purge_idempotency_keys", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeIdempotency(ctx, answersKept)
+		}},
+		{"purge_stripe_events", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.PurgeStripeEvents(ctx, stripeKept)
 		}},
 		{"make_attempt_partitions", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
 			return 0, tx.EnsureAttemptPartitions(ctx, now)

@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -281,6 +282,7 @@ krib_jobs_runs_total{job="expire_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} %[1]d
+krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
 `
 	first, others := w.runner(reg), prometheus.NewRegistry()
 	first.Scheduled(t.Context(), now)
@@ -292,6 +294,47 @@ krib_jobs_runs_total{job="purge_notifications",outcome="done"} %[1]d
 	first.Scheduled(t.Context(), now.Add(2*time.Hour))
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(fmt.Sprintf(runs, 2)), "krib_jobs_runs_total"); err != nil {
 		t.Error(err)
+	}
+}
+
+// A schedule moves on success only; and a sweep that finds more than a transaction
+// takes goes on.
+func TestAJobThatFailedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 0)
+	const rows = 2500
+	for _, statement := range []string{
+		`revoke update on host_notifications from krib_jobs`,
+		`insert into host_notifications (id, host_id, type, title, message, booking_id, property_id, priority, action_required, action_url,
+		  created_at, updated_at, expires_at)
+		select 'n' || n, 'host_1', 'urgent', '', '', '', '', 'high', false, '', now(), now(), now() - interval '1 hour' from generate_series(1, ` + strconv.Itoa(rows) + `) n`,
+	} {
+		if _, err := w.sql.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reg, now := prometheus.NewRegistry(), time.Now()
+	r := w.runner(reg)
+	r.Scheduled(t.Context(), now)
+	if _, err := w.sql.Exec(t.Context(), `grant update on host_notifications to krib_jobs`); err != nil {
+		t.Fatal(err)
+	}
+	r.Scheduled(t.Context(), now.Add(time.Minute))
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP krib_jobs_runs_total Runs of a job in this process, by how they ended.
+# TYPE krib_jobs_runs_total counter
+krib_jobs_runs_total{job="expire_notifications",outcome="done"} 1
+krib_jobs_runs_total{job="expire_notifications",outcome="failed"} 1
+krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
+krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} 1
+krib_jobs_runs_total{job="purge_notifications",outcome="done"} 1
+krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
+`), "krib_jobs_runs_total"); err != nil {
+		t.Error(err)
+	}
+	var left int
+	if err := w.sql.QueryRow(t.Context(), `select count(*) from host_notifications where deleted_at is null`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d of %d are left, %v", left, rows, err)
 	}
 }
 

@@ -23,6 +23,17 @@ func (t *Tx) ClaimJob(ctx context.Context, job string, now time.Time, every time
 	return tag.RowsAffected() == 1, nil
 }
 
+// PurgeStripeEvents forgets events older than the given age, which must be more
+// than Stripe goes on sending one for (three days). A payment stays known by its
+// reference. It needs RoleJobs.
+func (t *Tx) PurgeStripeEvents(ctx context.Context, olderThan time.Duration) (int64, error) {
+	tag, err := t.tx.Exec(ctx, `delete from stripe_events where received_at < now() - $1::interval`, olderThan)
+	if err != nil {
+		return 0, fmt.Errorf("purging Stripe's events: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
+
 // ExpireNotifications takes up to limit notifications that have run out from
 // their hosts' inboxes and says how many. They were hidden before; this lets their
 // rows leave the indexes of what is live. It needs RoleJobs.
