@@ -36,7 +36,7 @@ func protected(t *testing.T) map[string]string {
 	out := map[string]string{}
 	err := chi.Walk(api.New(api.Options{Logger: testenv.Logger(t)}).(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if name := method + " " + route; !open[name] {
-			out[name] = strings.NewReplacer("{host_id}", string(hostOne), "{booking_id}", "b", "{property_id}", "p", "{subscription_id}", "s", "{notification_id}", "n").Replace(route)
+			out[name] = strings.NewReplacer("{host_id}", string(hostOne), "{booking_id}", "b", "{property_id}", "p", "{subscription_id}", "s", "{notification_id}", "n", "{key_id}", "k").Replace(route)
 		}
 		return nil
 	})
@@ -111,7 +111,7 @@ func TestAKeyDiesWhenItIsRevokedOrExpires(t *testing.T) {
 
 func TestScopesAllowOneThingEach(t *testing.T) {
 	w := newWorld(t)
-	reader, writer, admin := w.key("bookings:read"), w.key("bookings:write"), w.key("admin")
+	reader, writer, admin := w.key("bookings:read"), w.key("bookings:write"), w.key("platform", "admin")
 	reader.do("POST", "/api/v1/bookings", stay(7)).refused(403, "missing_scope")
 	writer.do("GET", "/api/v1/properties/"+home, nil).refused(403, "missing_scope")
 	reader.do("POST", hooksPath, hook("https://a.example")).refused(403, "missing_scope")
@@ -171,13 +171,13 @@ func TestTheDatabaseItselfHidesOtherAgentsRows(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `set local role krib_api`); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"bookings", "webhook_subscriptions", "webhook_health", "host_notifications", "idempotency_keys", "payments", "stripe_events"} {
+	for _, table := range []string{"bookings", "webhook_subscriptions", "webhook_health", "host_notifications", "idempotency_keys", "payments", "stripe_events", "agents"} {
 		var n int
 		if err := tx.QueryRow(t.Context(), `select count(*) from `+table).Scan(&n); err != nil || n != 0 {
 			t.Errorf("krib_api without a scope sees %d rows of %s, %v", n, table, err)
 		}
 	}
-	for _, table := range []string{"api_keys", "agents", "outbox", "job_runs"} {
+	for _, table := range []string{"api_keys", "outbox", "job_runs"} {
 		sp, err := tx.Begin(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,15 +128,19 @@ type client struct {
 	key   schemas.KeyID
 }
 
-// key makes an agent with a key of the scopes; "platform" is no scope but a flag.
+// key makes an agent with a key of the scopes; "platform" is no scope but a flag,
+// and "admin" without it stands for all scopes but that.
 func (w *world) key(scopes ...string) client {
 	w.t.Helper()
 	w.agents++
 	agent, id := schemas.AgentID(fmt.Sprintf("agent_%d", w.agents)), schemas.KeyID(fmt.Sprintf("key_%d", w.agents))
-	key, hash, prefix := auth.NewAPIKey("test")
+	key, hash, prefix := schemas.NewAPIKey("test")
 	platform := len(scopes) > 0 && scopes[0] == "platform"
 	if platform {
 		scopes = scopes[1:]
+	}
+	if !platform && slices.Contains(scopes, "admin") { // only a platform key can hold it: all the others instead
+		scopes = slices.DeleteFunc(schemas.Scopes(), func(s string) bool { return s == "admin" })
 	}
 	w.exec(`insert into agents (id, name) values ($1, 'An agent')`, agent)
 	w.exec(`insert into api_keys (id, agent_id, name, key_hash, key_prefix, scopes, platform, rate_limit_per_minute)

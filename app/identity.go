@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/schemas"
 )
@@ -52,7 +51,7 @@ func newIdentity() *identity {
 	var master, jwt [32]byte
 	_, _ = rand.Read(master[:]) // never fails since Go 1.24
 	_, _ = rand.Read(jwt[:])
-	key, _, _ := auth.NewAPIKey("dev")
+	key, _, _ := schemas.NewAPIKey("dev")
 	return &identity{
 		APIKey: key.Reveal(), KeyID: schemas.NewKeyID(), AgentID: schemas.NewAgentID(), HostID: schemas.NewHostID(),
 		PropertyID: schemas.NewPropertyID(), JWTSecret: hex.EncodeToString(jwt[:]),
@@ -65,8 +64,8 @@ func (id *identity) seed() store.Seed {
 	lat, lon := 25.0805, 55.1403
 	prefix := id.APIKey[:min(len(id.APIKey), 13)]
 	return store.Seed{
-		AgentID: id.AgentID, KeyID: id.KeyID, KeyHash: auth.HashAPIKey(id.APIKey), Prefix: prefix,
-		Scopes: []string{"bookings:read", "bookings:write", "webhooks:manage", "notifications:write", "events:read", "admin"},
+		AgentID: id.AgentID, KeyID: id.KeyID, KeyHash: schemas.HashAPIKey(id.APIKey), Prefix: prefix,
+		Scopes: schemas.Scopes(),
 		HostID: id.HostID,
 		Property: store.Property{
 			ID: id.PropertyID, Title: "Marina View Apartment", Address: "12 Al Marsa Street", City: "Dubai", State: "Dubai", Country: "AE",

@@ -277,6 +277,9 @@ func TestEnumsAreTheClosedSetsOfGo(t *testing.T) {
 	same("muted types", enum(schemas.SchemaEvent, "", "host_muted"), schemas.NotificationTypes())
 	same("priorities", enum(schemas.SchemaFeed, "notification", "priority"), schemas.Priorities())
 	same("statuses", enum(schemas.SchemaEvent, "booking", "status"), statuses)
+	same("disabled reasons", enum(schemas.SchemaSubscription, "", "disabled_reason"), []schemas.DisabledReason{
+		schemas.DisabledByOwner, schemas.DisabledByFailures, schemas.DisabledByTime, schemas.DisabledByGone, schemas.DisabledByKeys,
+	})
 	same("outcomes", enum(schemas.SchemaAttempt, "", "outcome"),
 		[]schemas.Outcome{schemas.Delivered, schemas.Retry, schemas.Dead, schemas.Gone, schemas.Withheld})
 	same("error classes", enum(schemas.SchemaAttempt, "", "error_class"), []schemas.ErrorClass{

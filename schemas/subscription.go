@@ -23,6 +23,8 @@ const (
 	DisabledByFailures DisabledReason = "failures"
 	DisabledByTime     DisabledReason = "failing_too_long"
 	DisabledByGone     DisabledReason = "gone"
+	// DisabledByKeys: its agent has no live API key left.
+	DisabledByKeys DisabledReason = "no_live_key"
 )
 
 // A Subscription is the value on webhook.subscriptions: the whole subscription

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,12 +18,12 @@ import (
 
 // The scopes that a key may carry. Admin implies all others.
 const (
-	BookingsRead       = "bookings:read"
-	BookingsWrite      = "bookings:write"
-	WebhooksManage     = "webhooks:manage"
-	NotificationsWrite = "notifications:write"
-	EventsRead         = "events:read"
-	Admin              = "admin"
+	BookingsRead       = schemas.ScopeBookingsRead
+	BookingsWrite      = schemas.ScopeBookingsWrite
+	WebhooksManage     = schemas.ScopeWebhooksManage
+	NotificationsWrite = schemas.ScopeNotificationsWrite
+	EventsRead         = schemas.ScopeEventsRead
+	Admin              = schemas.ScopeAdmin
 )
 
 // Options of an Auth. DB is required, and JWTSecret or JWKSURL.
@@ -84,12 +83,12 @@ type Principal struct {
 
 // Scope is what the principal's transactions may see.
 func (p Principal) Scope() store.Scope {
-	return store.Scope{Agent: p.Agent, Platform: p.Platform, Host: p.Host}
+	return store.Scope{Agent: p.Agent, Platform: p.Platform, Host: p.Host, Admin: p.Platform && p.May(Admin)}
 }
 
 // May says whether the principal's key carries the scope.
 func (p Principal) May(scope string) bool {
-	return slices.Contains(p.Scopes, scope) || slices.Contains(p.Scopes, Admin)
+	return schemas.Allows(p.Scopes, scope)
 }
 
 // Agent recognises the holder of an API key by an Authorization header. Anything
@@ -99,10 +98,10 @@ func (a *Auth) Agent(ctx context.Context, header string) (Principal, error) {
 	if err != nil {
 		return Principal{}, err
 	}
-	if !strings.HasPrefix(key, keyPrefix) || len(key) > maxKey {
+	if !strings.HasPrefix(key, schemas.KeyPrefix) || len(key) > maxKey {
 		return Principal{}, unauthorized("invalid_api_key", "this needs an agent's API key")
 	}
-	k, err := a.keys.lookup(ctx, HashAPIKey(key))
+	k, err := a.keys.lookup(ctx, schemas.HashAPIKey(key))
 	if err != nil {
 		return Principal{}, err
 	}
@@ -118,7 +117,7 @@ func (a *Auth) Host(header string) (Principal, error) {
 	if err != nil {
 		return Principal{}, err
 	}
-	if strings.HasPrefix(token, keyPrefix) {
+	if strings.HasPrefix(token, schemas.KeyPrefix) {
 		return Principal{}, unauthorized("invalid_token", "this needs a host's token, not an API key")
 	}
 	return a.tokens.verify(token)

@@ -25,11 +25,11 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 func TestAKeyHasItsForm(t *testing.T) {
-	key, hash, prefix := auth.NewAPIKey("dev")
+	key, hash, prefix := schemas.NewAPIKey("dev")
 	if !regexp.MustCompile(`^krib_dev_[0-9a-f]{32}$`).MatchString(key.Reveal()) || len(hash) != 32 || prefix != key.Reveal()[:len(prefix)] || len(prefix) > 20 {
 		t.Errorf("key %s, prefix %s, %d bytes of hash", key.Reveal(), prefix, len(hash))
 	}
-	if other, _, _ := auth.NewAPIKey("dev"); other == key {
+	if other, _, _ := schemas.NewAPIKey("dev"); other == key {
 		t.Error("two keys are the same")
 	}
 }
@@ -51,7 +51,7 @@ func TestAKeyIsBelievedForAMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	key, hash, prefix := auth.NewAPIKey("test")
+	key, hash, prefix := schemas.NewAPIKey("test")
 	open := func(ttl time.Duration) *auth.Auth {
 		a, err := auth.New(t.Context(), auth.Options{DB: db, JWTSecret: make([]byte, 32), KeyCache: ttl})
 		if err != nil {

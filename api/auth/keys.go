@@ -2,9 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"sync"
 	"time"
 
@@ -15,29 +12,15 @@ import (
 )
 
 const (
-	keyPrefix = "krib_"
-	maxKey    = 128
+	maxKey = 128
 	// maxCached bounds the memory of the cache; beyond it, it is emptied.
 	maxCached = 10_000
 	// lookupTimeout bounds a look-up that several requests wait for.
 	lookupTimeout = 5 * time.Second
+	// usedEvery is how exact a key's last use is. Postgres holds all processes
+	// together to it; a process by itself asks no more often.
+	usedEvery = time.Minute
 )
-
-// NewAPIKey makes a key of the environment, its hash, which is all that is kept,
-// and the prefix by which people recognise it.
-func NewAPIKey(env string) (key schemas.Secret, hash []byte, prefix string) {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails since Go 1.24
-	text := keyPrefix + env + "_" + hex.EncodeToString(b[:])
-	return schemas.Secret(text), HashAPIKey(text), text[:len(text)-24]
-}
-
-// HashAPIKey is what Postgres holds of a key. A plain SHA-256 is enough: a key is
-// 128 random bits, not a password.
-func HashAPIKey(key string) []byte {
-	h := sha256.Sum256([]byte(key))
-	return h[:]
-}
 
 // A keyCache believes a valid key for a moment. Refusals are not kept: a key that
 // was just made works at once.
@@ -53,6 +36,7 @@ type keyCache struct {
 type cachedKey struct {
 	key   store.APIKey
 	until time.Time
+	noted time.Time // when its use was last written down from here
 }
 
 func (c *keyCache) lookup(ctx context.Context, hash []byte) (store.APIKey, error) {
@@ -69,8 +53,10 @@ func (c *keyCache) lookup(ctx context.Context, hash []byte) (store.APIKey, error
 		defer cancel()
 		asked := time.Now()
 		key, err := c.db.APIKey(ctx, hash)
-		if err == nil {
-			c.keep(id, cachedKey{key, asked.Add(c.ttl)})
+		if err == nil && c.keep(id, key, asked) {
+			// No request waits for this write, and none fails with it: a use that was not
+			// noted is noted at the next.
+			go c.used(context.WithoutCancel(ctx), key.ID)
 		}
 		return key, err
 	})
@@ -82,11 +68,24 @@ func (c *keyCache) lookup(ctx context.Context, hash []byte) (store.APIKey, error
 	}
 }
 
-func (c *keyCache) keep(id string, k cachedKey) {
+// keep believes a key from a moment on. It says whether its use is to be noted.
+func (c *keyCache) keep(id string, key store.APIKey, asked time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil || len(c.known) >= maxCached {
 		c.known = map[string]cachedKey{}
 	}
+	k := cachedKey{key: key, until: asked.Add(c.ttl), noted: c.known[id].noted}
+	due := asked.Sub(k.noted) >= usedEvery
+	if due {
+		k.noted = asked
+	}
 	c.known[id] = k
+	return due
+}
+
+func (c *keyCache) used(ctx context.Context, id schemas.KeyID) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	_ = c.db.KeyUsed(ctx, id) // the database's state is told by those who need it
 }

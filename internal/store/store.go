@@ -43,6 +43,7 @@ type Scope struct {
 	Agent    schemas.AgentID
 	Platform bool // sees every agent's rows
 	Host     schemas.HostID
+	Admin    bool // sees and changes agents and their keys
 }
 
 // Caller names the scope's owner in idempotency keys.
@@ -148,10 +149,10 @@ func (db *DB) run(ctx context.Context, s Scope, begin string, fn func(context.Co
 	defer conn.Release()
 	tx := &session{conn: conn}
 	tx.queue("beginning", begin)
-	// All three are always set, so that a pooled session never carries the scope of
+	// All four are always set, so that a pooled session never carries the scope of
 	// another.
-	tx.queue("setting the scope", `select set_config('krib.agent_id', $1, true), set_config('krib.host_id', $2, true), set_config('krib.platform', $3, true)`,
-		noNUL(string(s.Agent)), noNUL(string(s.Host)), s.platform())
+	tx.queue("setting the scope", `select set_config('krib.agent_id', $1, true), set_config('krib.host_id', $2, true), set_config('krib.platform', $3, true), set_config('krib.admin', $4, true)`,
+		noNUL(string(s.Agent)), noNUL(string(s.Host)), s.platform(), flag(s.Admin))
 	committed := false
 	defer func() { // also when fn panics
 		if !committed {
@@ -176,8 +177,11 @@ const rollbackTimeout = 5 * time.Second
 // noNUL drops what Postgres cannot take; no id of ours has it.
 func noNUL(s string) string { return strings.ReplaceAll(s, "\x00", "") }
 
-func (s Scope) platform() string {
-	if s.Platform {
+func (s Scope) platform() string { return flag(s.Platform) }
+
+// flag is a setting that is on, or unset.
+func flag(on bool) string {
+	if on {
 		return "on"
 	}
 	return ""
