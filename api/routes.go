@@ -19,6 +19,7 @@ type route struct {
 const (
 	hooks  = "/api/v1/external/webhook-subscriptions"
 	hosted = "/api/v1/hosts/{host_id}"
+	admin  = "/api/v1/admin"
 )
 
 // routes are all there are. agent needs an API key with the scope, host a token
@@ -59,6 +60,13 @@ func (s *server) routes() []route {
 		{http.MethodPut, hosted + "/notifications/{notification_id}/read", s.host(s.markRead)},
 		{http.MethodDelete, hosted + "/notifications/{notification_id}", s.host(s.deleteNotification)},
 		{http.MethodGet, hosted + "/events", s.stream},
+
+		{http.MethodGet, admin + "/agents", s.agent(auth.Admin, s.agents)},
+		{http.MethodPost, admin + "/agents", s.agent(auth.Admin, s.createAgent)},
+		{http.MethodGet, admin + "/keys", s.agent(auth.Admin, s.keys)},
+		{http.MethodPost, admin + "/keys", s.agent(auth.Admin, s.createKey)},
+		{http.MethodPost, admin + "/keys/{key_id}/revoke", s.agent(auth.Admin, s.revokeKey)},
+		{http.MethodPost, admin + "/keys/{key_id}/rotate", s.agent(auth.Admin, s.rotateKey)},
 	}
 }
 

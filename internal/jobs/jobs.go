@@ -64,6 +64,9 @@ const (
 	look = time.Minute
 	// answersKept is how long an Idempotency-Key is honoured.
 	answersKept = day
+	// narrowEvery is how long a subscription may keep the sight of a key that has
+	// expired; a key that is revoked takes it along at once.
+	narrowEvery = 5 * time.Minute
 	// stripeKept is how long an event of Stripe is known again.
 	stripeKept = 30 * day
 	// batch bounds a transaction: so many bookings are locked at a time, so long may
@@ -94,6 +97,9 @@ func (r *Runner) jobs() []job {
 		}},
 		{"purge_stripe_events", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeStripeEvents(ctx, stripeKept)
+		}},
+		{"narrow_subscriptions", narrowEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return producers.NarrowSubscriptions(ctx, tx)
 		}},
 		{"make_attempt_partitions", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
 			return 0, tx.EnsureAttemptPartitions(ctx, now)
