@@ -90,11 +90,14 @@ func (k *keysCommand) run(ctx context.Context, do func(*store.DB, *producers.Pro
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	db, err := store.Open(ctx, k.c.databaseURL, store.RoleJobs, 1)
-	if err != nil {
-		return err
+	if err == nil {
+		defer db.Close()
+		err = do(db, producers.New(producers.Options{DB: db}))
 	}
-	defer db.Close()
-	return plain(do(db, producers.New(producers.Options{DB: db})))
+	if store.Outdated(err) {
+		return errors.New("the database is not at this version; run krib migrate first")
+	}
+	return plain(err)
 }
 
 // plain is an error that says the flag in the place of the member, and nothing

@@ -19,6 +19,7 @@ import (
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/internal/testenv"
+	"github.com/krib-ai/krib/producers"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -195,5 +196,52 @@ func TestATokenThatWasSignedIsVerified(t *testing.T) {
 		if p, err := a.Host("Bearer " + token); (err == nil) != ok || ok && p.Host != host {
 			t.Errorf("%q: %+v, %v", host, p, err)
 		}
+	}
+}
+
+// Processes hear nothing of each other's revocations: each asks Postgres again
+// after the second for which it believes a key.
+func TestARevokedKeyIsRefusedByEveryProcessWithinSeconds(t *testing.T) {
+	url := testenv.Database(t)
+	jobs, err := store.Open(t.Context(), url, store.RoleJobs, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer jobs.Close()
+	operator := producers.New(producers.Options{DB: jobs})
+	made, err := operator.CreateKey(t.Context(), store.Scope{}, nil, "", producers.NewKey{
+		AgentName: "A", Name: "k", Environment: "test", Scopes: []string{auth.BookingsRead},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var processes []*auth.Auth
+	for range 3 {
+		db, err := store.Open(t.Context(), url, store.RoleAPI, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		a, err := auth.New(t.Context(), auth.Options{DB: db, JWTSecret: make([]byte, 32)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Agent(t.Context(), "Bearer "+made.Secret.Reveal()); err != nil {
+			t.Fatal(err)
+		}
+		processes = append(processes, a)
+	}
+	if _, err := operator.RevokeKey(t.Context(), store.Scope{}, "", made.Key.ID); err != nil {
+		t.Fatal(err)
+	}
+	revoked := time.Now()
+	for _, a := range processes {
+		testenv.Eventually(t, "a revoked key is still let in", func() bool {
+			_, err := a.Agent(t.Context(), "Bearer "+made.Secret.Reveal())
+			return schemas.KindOf(err) == schemas.Unauthorized
+		})
+	}
+	if took := time.Since(revoked); took > 5*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

@@ -61,3 +61,52 @@ func TestHousekeepingRemovesOnlyWhatNobodyNeeds(t *testing.T) {
 		t.Errorf("left %q, want %q", left, want)
 	}
 }
+
+// A key that ends by itself leaves its agent's subscriptions to the job. Agents
+// whose keys are live, and those that never had one, are left alone.
+func TestKeysThatExpiredNarrowTheSubscriptionsOfTheirAgents(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }()
+	_, err = c.Exec(t.Context(), `
+		insert into agents (id, name) select unnest('{sees_less,cut_off,as_before,plain,keyless}'::text[]), '';
+		insert into api_keys (id, agent_id, name, key_hash, key_prefix, scopes, platform, expires_at)
+		select 'key_' || row_number() over (), agent, '', sha256(row_number() over ()::text::bytea), '', array[scope], platform, now() + ends from (values
+		  ('sees_less', 'webhooks:manage', true, interval '-1 hour'), ('sees_less', 'bookings:read', false, null),
+		  ('cut_off', 'webhooks:manage', true, interval '-1 hour'),
+		  ('as_before', 'webhooks:manage', true, interval '-1 hour'), ('as_before', 'admin', true, interval '1 hour'),
+		  ('plain', 'bookings:read', false, null)) v (agent, scope, platform, ends);
+		insert into webhook_subscriptions (id, version, agent_id, agent_name, webhook_url, events, platform, is_active, enabled_at, sealed_api_key,
+		  secrets, body_hash, created_at, updated_at)
+		select 'sub_' || id, 1, id, '', '', '{}', id <> 'plain', true, now(), '', '[]', '', now(), now() from agents`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(t.Context(), url, store.RoleJobs, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for turn := range 2 { // the second time there is nothing left to do
+		at := time.Now().Add(time.Duration(turn) * time.Hour)
+		jobs.New(jobs.Options{DB: db, Logger: testenv.Logger(t), FeedRetention: 7 * 24 * time.Hour}).Scheduled(t.Context(), at)
+	}
+	rows, _ := c.Query(t.Context(), `select agent_id || ' ' || platform || ' ' || is_active || ' ' || disabled_reason || ' ' || version
+		from webhook_subscriptions order by agent_id`)
+	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"as_before true true  1", "cut_off false false no_live_key 2", "keyless true true  1", "plain false true  1", "sees_less false true  2"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	var published int
+	if err := c.QueryRow(t.Context(), `select count(*) from outbox where topic = 'webhook.subscriptions'`).Scan(&published); err != nil || published != 2 {
+		t.Errorf("%d records published (%v), want 2", published, err)
+	}
+}

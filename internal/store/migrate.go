@@ -16,6 +16,14 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// Outdated says whether err means that the database lacks what this version of the
+// code needs: it was never migrated, or not lately.
+func Outdated(err error) bool {
+	// undefined_table, undefined_column, undefined_function; and what SET ROLE says of
+	// a role that is not there.
+	return isCode(err, "42P01") || isCode(err, "42703") || isCode(err, "42883") || isCode(err, "22023")
+}
+
 // Migrate brings the database to this version of the code. Several processes may
 // call it at once: a session lock lets one work and the others wait. The URL's
 // user must be allowed to create roles and the extension btree_gist.

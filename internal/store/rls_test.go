@@ -35,6 +35,9 @@ var witnesses = []struct{ table, row string }{
 	{"webhook_attempts", `insert into webhook_attempts (delivery_id, run, number, event_id, event_type, subscription_id, agent_id, booking_id, trigger, started_at,
 		duration_ms, outcome, final, status, error_class, error, response_body, delivery_created_at)
 		values ('dlv_a', 0, 1, '', '', 'sub_a', 'agent_a', '', '', now(), 0, '', true, 200, '', '', '', now())`},
+	{"payments", `insert into payments (id, booking_id, agent_id, host_id, provider, reference, method, amount, currency, created_at)
+		values ('pay_a', 'bkg_a', 'agent_a', 'host_a', '', '', '', 1, 'AED', now())`},
+	{"stripe_events", `insert into stripe_events (id, type, booking_id) values ('evt_a', '', 'bkg_a')`},
 	{"host_notifications", `insert into host_notifications (id, host_id, type, title, message, booking_id, property_id, priority, action_required, action_url, created_at, updated_at)
 		values ('ntf_a', 'host_a', 'urgent', '', '', '', '', 'high', false, '', now(), now())`},
 }
@@ -44,6 +47,7 @@ var witnesses = []struct{ table, row string }{
 var shared = map[string]string{
 	"outbox":              "INSERT", // commands write it; what has been written is the relay's
 	"sink_offsets":        "SELECT", // positions, which the cursor of a list is made of
+	"krib_host_switches":  "SELECT", // what a booking's changes need of its host's settings
 	"krib_property_names": "SELECT", // what a booking shows of its home, also after that left the market
 }
 
