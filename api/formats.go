@@ -13,10 +13,11 @@ import (
 // formats are the forms that a check tag may ask for. Each says what is wrong, or
 // nothing.
 var formats = map[string]func(string) string{
-	"email":       checkEmail,
-	"phone":       checkPhone,
-	"countrycode": checkCountryCode,
-	"link":        checkLink,
+	"email":         checkEmail,
+	"phone":         checkPhone,
+	"countrycode":   checkCountryCode,
+	"link":          checkLink,
+	"bookingcursor": checkBookingCursor,
 }
 
 func checkEmail(s string) string {

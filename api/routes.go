@@ -24,7 +24,7 @@ const (
 // routes are all there are. agent needs an API key with the scope, host a token
 // of the path's host, open nothing.
 func (s *server) routes() []route {
-	return []route{
+	routes := []route{
 		{http.MethodGet, "/health", s.open(s.health)},
 		{http.MethodGet, "/healthz", s.open(s.health)},
 		{http.MethodGet, "/api/health", s.open(s.health)},
@@ -53,7 +53,11 @@ func (s *server) routes() []route {
 		{http.MethodPut, hosted + "/notifications/{notification_id}/read", s.host(s.markRead)},
 		{http.MethodDelete, hosted + "/notifications/{notification_id}", s.host(s.deleteNotification)},
 		{http.MethodGet, hosted + "/events", s.stream},
+
+		{http.MethodGet, hosted + "/bookings", s.host(s.hostBookings)},
+		{http.MethodGet, hosted + "/bookings/{booking_id}", s.host(s.hostBooking)},
 	}
+	return append(routes, s.hostActions()...)
 }
 
 // router lays the table under what every request passes. Nothing here buffers or
@@ -77,7 +81,7 @@ func (s *server) cors() cors.Options {
 	return cors.Options{
 		AllowedOrigins:   s.o.CORSOrigins,
 		AllowedMethods:   []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
-		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", requestIDHeader},
+		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", requestIDHeader},
 		ExposedHeaders:   []string{"ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", requestIDHeader},
 		AllowCredentials: true,
 		MaxAge:           600,

@@ -34,6 +34,7 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 	}
 	for name, body := range map[string]any{
 		"NewBooking": bookingBody{}, "StatusChange": statusBody{}, "NewSubscription": subscriptionBody{}, "NewNotification": notificationBody{},
+		"HostAnswer": hostActionBody{},
 	} {
 		all, required := namesOf(body)
 		s := doc.Components.Schemas[name]
@@ -46,7 +47,7 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 	}
 	for path, q := range map[string]any{
 		"/api/v1/properties/search": propertyQuery{}, "/api/v1/external/hosts/{host_id}/pending-bookings": pendingQuery{}, hooks: subscriptionQuery{},
-		hosted + "/notifications": notificationQuery{},
+		hosted + "/notifications": notificationQuery{}, hosted + "/bookings": hostBookingQuery{},
 	} {
 		all, _ := namesOf(q)
 		var said []string

@@ -244,9 +244,9 @@ func (c *change) expire(ctx context.Context, b *schemas.Booking) error {
 }
 
 // A StatusChange asks for another status. IfVersion, when set, must be the
-// booking's version.
+// booking's version, and From, when set, its status.
 type StatusChange struct {
-	To        schemas.BookingStatus
+	To, From  schemas.BookingStatus
 	Reason    string
 	IfVersion *int64
 }
@@ -272,6 +272,8 @@ func (p *Producer) ChangeStatus(ctx context.Context, s store.Scope, id schemas.B
 			return a, conflict("version_mismatch", &b, "the booking is at version %d", b.Version)
 		case b.Status == in.To:
 			return a, nil
+		case in.From != "" && b.Status != in.From:
+			return a, conflict("illegal_status", &b, "this takes a %s booking, and it is %s", in.From, b.Status)
 		case !b.Status.CanBecome(in.To):
 			return a, conflict("illegal_status", &b, "a %s booking cannot become %s", b.Status, in.To)
 		case in.To == schemas.Confirmed && expired(&b, now):
