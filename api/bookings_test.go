@@ -105,6 +105,8 @@ func TestTheRulesOfAStay(t *testing.T) {
 	} {
 		a.do("POST", bookings, b).refused(400, code)
 	}
+	w.exec(`update properties set available_from = $1::text::date`, day(8))
+	a.do("POST", bookings, stay(7)).refused(400, "not_available_yet").is("errors.0.field", "check_in")
 	a.do("POST", bookings, with(stay(7), "property_id", "prop_none")).refused(404, "property_not_found")
 	w.exec(`update properties set status = 'inactive'`)
 	a.do("POST", bookings, stay(7)).refused(404, "property_not_found")

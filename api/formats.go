@@ -18,6 +18,9 @@ var formats = map[string]func(string) string{
 	"countrycode":   checkCountryCode,
 	"link":          checkLink,
 	"bookingcursor": checkBookingCursor,
+	"country":       checkCountry,
+	"currency":      checkCurrency,
+	"timezone":      checkTimeZone,
 }
 
 func checkEmail(s string) string {

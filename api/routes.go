@@ -54,6 +54,9 @@ func (s *server) routes() []route {
 		{http.MethodDelete, hosted + "/notifications/{notification_id}", s.host(s.deleteNotification)},
 		{http.MethodGet, hosted + "/events", s.stream},
 
+		{http.MethodGet, "/api/v1/properties/{property_id}/availability", s.agent(auth.BookingsRead, s.availability)},
+		{http.MethodPost, "/api/v1/properties/{property_id}/calculate-pricing", s.agent(auth.BookingsRead, s.calculatePricing)},
+		{http.MethodPut, hosted + "/properties/{property_id}", s.host(s.putProperty)},
 		{http.MethodGet, hosted + "/bookings", s.host(s.hostBookings)},
 		{http.MethodGet, hosted + "/bookings/{booking_id}", s.host(s.hostBooking)},
 	}
