@@ -143,7 +143,7 @@ func FuzzQuery(f *testing.F) {
 			"/api/v1/properties/search", "/api/v1/properties/" + home + "/availability", hostPath(hostOne, ""), "/api/v1/hosts/host_one/notifications",
 			"/api/v1/external/hosts/host_one/pending-bookings", hooksPath,
 		} {
-			r := httptest.NewRequest("GET", path, nil)
+			r := httptest.NewRequest(http.MethodGet, path, nil)
 			r.URL.RawQuery = query
 			g.survives(t, r)
 		}
