@@ -267,8 +267,12 @@ func (b *binder) amount(n *node, target *schemas.Amount, f *field, path string) 
 		b.add(path, "range", "must be at least "+f.min)
 		return
 	}
-	if a > schemas.MaxAmount {
-		b.add(path, "range", "must be at most "+schemas.MaxAmount.String())
+	most, err := schemas.ParseAmount(f.max)
+	if err != nil {
+		most = schemas.MaxAmount
+	}
+	if a > most {
+		b.add(path, "range", "must be at most "+most.String())
 		return
 	}
 	*target = a

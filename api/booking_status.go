@@ -53,6 +53,10 @@ func (s *server) changeStatus(r *http.Request, p auth.Principal) (answer, error)
 	if err != nil {
 		return answer{}, err
 	}
+	return answerChange(&a), nil
+}
+
+func answerChange(a *producers.StatusAnswer) answer {
 	b := &a.Booking
 	message := "Booking is " + string(b.Status)
 	if a.Old == b.Status {
@@ -61,7 +65,7 @@ func (s *server) changeStatus(r *http.Request, p auth.Principal) (answer, error)
 	return answer{message: message, etag: etag(b.Version), data: statusChangeView{
 		BookingID: b.ID, OldStatus: a.Old, NewStatus: b.Status, UpdatedAt: b.UpdatedAt, HostID: b.HostID,
 		PropertyTitle: b.Property.Title, Version: b.Version,
-	}}, nil
+	}}
 }
 
 func knownStatus(s string) (schemas.BookingStatus, error) {

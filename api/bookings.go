@@ -3,7 +3,6 @@ package api
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/krib-ai/krib/api/auth"
@@ -28,18 +27,24 @@ type guestBody struct {
 	LastName    string `json:"last_name" check:"required,min=1,max=50,line"`
 	Email       string `json:"email" check:"required,min=3,max=254,line,as=email"`
 	Phone       string `json:"phone" check:"required,min=3,max=32,line,as=phone"`
-	CountryCode string `json:"country_code" check:"line,as=countrycode" default:"+971"`
+	CountryCode string `json:"country_code" check:"line,as=countrycode"` // without one and without a + before the number, +971
 }
 
 func (b *bookingBody) check(add func(field, rule, message string)) {
 	if b.CheckIn != "" && b.CheckOut != "" && b.CheckOut <= b.CheckIn {
 		add("check_out", "after", "must be after check_in")
 	}
+	if b.Guest.Phone != "" {
+		if _, field, message := parsePhone(b.Guest.CountryCode, b.Guest.Phone); message != "" {
+			add("guest_info."+field, "format", message)
+		}
+	}
 }
 
 func (b *bookingBody) command() producers.NewBooking {
 	guest := schemas.Guest(b.Guest)
-	guest.CountryCode = "+" + strings.TrimPrefix(guest.CountryCode, "+")
+	n, _, _ := parsePhone(guest.CountryCode, guest.Phone) // check has seen that it is one
+	guest.CountryCode, guest.Phone = n.country, n.national
 	return producers.NewBooking{
 		PropertyID: b.PropertyID, CheckIn: b.CheckIn, CheckOut: b.CheckOut, Guests: b.Guests, Guest: guest,
 		SpecialRequests: b.SpecialRequests, TotalAmount: b.TotalAmount, PaymentMethod: b.PaymentMethod,

@@ -105,6 +105,8 @@ func TestTheRulesOfAStay(t *testing.T) {
 	} {
 		a.do("POST", bookings, b).refused(400, code)
 	}
+	w.exec(`update properties set available_from = $1::text::date`, day(8))
+	a.do("POST", bookings, stay(7)).refused(400, "not_available_yet").is("errors.0.field", "check_in")
 	a.do("POST", bookings, with(stay(7), "property_id", "prop_none")).refused(404, "property_not_found")
 	w.exec(`update properties set status = 'inactive'`)
 	a.do("POST", bookings, stay(7)).refused(404, "property_not_found")
@@ -377,6 +379,47 @@ func TestABookingTakesWhatTheFirstAPITook(t *testing.T) {
 		b := stay(20)
 		b["guest_info"].(map[string]any)["country_code"] = odd
 		a.do("POST", bookings, b).want(422).is("errors.0.field", "guest_info.country_code")
+	}
+}
+
+func TestAGuestsPhoneIsKeptInOneForm(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("bookings:write")
+	guest := func(n int, country, number string) map[string]any {
+		b := stay(n)
+		g := b["guest_info"].(map[string]any)
+		g["phone"] = number
+		if delete(g, "country_code"); country != "" {
+			g["country_code"] = country
+		}
+		return b
+	}
+	for i, c := range [][4]string{
+		{"+971", "501234567", "+971", "501234567"},
+		{"", "050 123 4567", "+971", "501234567"},
+		{"971", "+971 (50) 123-45.67", "+971", "501234567"},
+		{"+971", "00971501234567", "+971", "501234567"},
+		{"", "+44 20 7946 0958", "+44", "2079460958"},
+		{"+44", "020 7946 0958", "+44", "2079460958"},
+		{"+1", "(202) 555-0123", "+1", "2025550123"},
+		{"+1", "416-555-0123", "+1", "4165550123"}, // +1 is of more than one country
+		{"+39", "06 6982", "+39", "066982"},        // where the zero belongs to the number
+	} {
+		a.do("POST", bookings, guest(7+2*i, c[0], c[1])).want(200).is("data.guest_info.country_code", c[2], "data.guest_info.phone", c[3])
+	}
+	for _, c := range [][3]string{
+		{"+971", "123", "phone"},
+		{"+971", "5012345678901", "phone"},
+		{"+971", "000000000", "phone"},
+		{"+971", "+44 20 7946 0958", "phone"},
+		{"+971", "call me", "phone"},
+		{"", "+999 123456", "phone"},
+		{"+999", "501234567", "country_code"},
+		{"+0", "501234567", "country_code"},
+	} {
+		if got := a.do("POST", bookings, guest(40, c[0], c[1])).refused(422, "invalid_request").fields(); got["guest_info."+c[2]] != "format" {
+			t.Errorf("%v: %v", c, got)
+		}
 	}
 }
 

@@ -33,11 +33,16 @@ const (
 // bind) and returns the bytes too. Everything that is wrong with the body is told
 // at once; a body that is no JSON at all has one error.
 func decode[T any](r *http.Request, how strictness) (T, []byte, error) {
-	var v T
 	body, err := readBody(r)
 	if err != nil {
-		return v, nil, err
+		var zero T
+		return zero, nil, err
 	}
+	return decodeBytes[T](body, how)
+}
+
+func decodeBytes[T any](body []byte, how strictness) (T, []byte, error) {
+	var v T
 	b := &binder{lenient: how == lenient}
 	root, err := parse(body, b)
 	if err != nil {
@@ -45,6 +50,17 @@ func decode[T any](r *http.Request, how strictness) (T, []byte, error) {
 	}
 	b.into(root, &v)
 	return v, body, b.err()
+}
+
+// decodeOptional is decode for a body that may be left out: then T is zero.
+func decodeOptional[T any](r *http.Request) (T, error) {
+	body, err := readBody(r)
+	if err != nil || len(body) == 0 {
+		var zero T
+		return zero, err
+	}
+	v, _, err := decodeBytes[T](body, strict)
+	return v, err
 }
 
 // query reads the URL's parameters into T by the same tags. An empty value is an

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -67,12 +68,41 @@ func TestMembersThatAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzDecode sends any body to every endpoint that takes one: it may be accepted
-// or refused, but never brings the handler down.
+// ground is a handler for a fuzz target, which may not log through f, and calls it
+// without a network.
+type ground struct {
+	*world
+	agent, owner client
+}
+
+func newGround(f *testing.F) ground {
+	f.Helper()
+	w := newWorld(f, func(o *api.Options) { o.Logger = slog.New(slog.DiscardHandler) })
+	return ground{w, w.key("platform", "admin"), w.host(hostOne)}
+}
+
+// survives sends a request of either caller: it may be accepted or refused, but
+// never brings the handler down.
+func (g ground) survives(t *testing.T, r *http.Request) {
+	t.Helper()
+	r.Header.Set("Authorization", g.agent.auth)
+	if strings.HasPrefix(r.URL.Path, "/api/v1/hosts/") && r.URL.Path != inbox(hostOne) {
+		r.Header.Set("Authorization", g.owner.auth)
+	}
+	got := httptest.NewRecorder()
+	g.srv.Config.Handler.ServeHTTP(got, r)
+	if got.Code >= http.StatusInternalServerError || got.Code != http.StatusNotModified && !json.Valid(got.Body.Bytes()) {
+		t.Errorf("%s %s answered %d: %s", r.Method, r.URL, got.Code, got.Body)
+	}
+}
+
+// FuzzDecode sends any body to every endpoint that takes one.
 func FuzzDecode(f *testing.F) {
-	w := newWorld(f, func(o *api.Options) { o.Logger = slog.New(slog.DiscardHandler) }) // a fuzz target may not log through f
-	a := w.key("platform", "admin")
-	for _, v := range []any{stay(7), hook("https://a.example"), note("x"), map[string]any{"status": "confirmed", "version": 1}} {
+	g := newGround(f)
+	price := map[string]any{"check_in": day(7), "check_out": day(9), "guests": 2, "promo_code": "x"}
+	for _, v := range []any{
+		stay(7), hook("https://a.example"), note("x"), map[string]any{"status": "confirmed", "version": 1}, map[string]any{"reason": "x", "version": 1}, cottage(), price,
+	} {
 		raw, err := json.Marshal(v)
 		if err != nil {
 			f.Fatal(err)
@@ -83,14 +113,66 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, at := range [][2]string{{"POST", bookings}, {"POST", hooksPath}, {"POST", inbox(hostOne)}, {"PUT", statusPath("none")}} {
-			r := httptest.NewRequest(at[0], at[1], strings.NewReader(string(body)))
-			r.Header.Set("Authorization", a.auth)
-			got := httptest.NewRecorder()
-			w.srv.Config.Handler.ServeHTTP(got, r)
-			if got.Code >= http.StatusInternalServerError || !json.Valid(got.Body.Bytes()) {
-				t.Errorf("%s %s answered %d: %s", at[0], at[1], got.Code, got.Body)
-			}
+		for _, at := range [][2]string{
+			{"POST", bookings},
+			{"POST", hooksPath},
+			{"POST", inbox(hostOne)},
+			{"PUT", statusPath("none")},
+			{"POST", hostPath(hostOne, "/none/decline")},
+			{"PUT", ownHome(hostOne, "fuzzed")},
+			{"POST", "/api/v1/properties/" + home + "/calculate-pricing"},
+		} {
+			g.survives(t, httptest.NewRequest(at[0], at[1], strings.NewReader(string(body))))
+		}
+	})
+}
+
+// FuzzQuery sends any query to every endpoint that reads one.
+func FuzzQuery(f *testing.F) {
+	g := newGround(f)
+	g.agent.book(7)
+	for _, s := range []string{
+		"", "check_in=" + day(7) + "&check_out=" + day(9) + "&guests=2", "check_in=2000-01-01&check_out=9999-12-31", "q=%25_\\&city=a&state=b&sort_by=price_desc&limit=1&offset=9",
+		"latitude=-90&longitude=180&radius_km=1000&min_price_per_night=1&max_price_per_night=1e3", "cursor=MTc2NzIyNTYwMDAwMDAwMC5ia2dfMQ&status=pending",
+		"created_from=2026-01-01T00:00:00Z&created_to=9999-12-31T23:59:59.999999999Z&from=2000-01-01&to=9999-12-31&property_id=x", "limit=%00&limit=2", "%zz", "bedrooms=-0&bathrooms=+1",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		for _, path := range []string{
+			"/api/v1/properties/search", "/api/v1/properties/" + home + "/availability", hostPath(hostOne, ""), "/api/v1/hosts/host_one/notifications",
+			"/api/v1/external/hosts/host_one/pending-bookings", hooksPath,
+		} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.URL.RawQuery = query
+			g.survives(t, r)
+		}
+	})
+}
+
+// FuzzHeadersAndIDs sends any id in the path beside any conditional header and any
+// idempotency key.
+func FuzzHeadersAndIDs(f *testing.F) {
+	g := newGround(f)
+	f.Add(g.agent.book(7), `"2"`, "key")
+	f.Add("..", `W/"2", *`, "")
+	f.Add("a/b\x00%2f", `""2""`, "\xff")
+	f.Add("search", `"99999999999999999999"`, strings.Repeat("k", 256))
+	f.Fuzz(func(t *testing.T, id, tag, key string) {
+		for _, at := range [][3]string{
+			{"GET", "/api/v1/external/bookings/", "/status"},
+			{"PUT", "/api/v1/external/bookings/", "/status"},
+			{"GET", "/api/v1/hosts/host_one/bookings/", ""},
+			{"POST", "/api/v1/hosts/host_one/bookings/", "/complete"},
+			{"GET", "/api/v1/properties/", "/availability"},
+			{"PUT", "/api/v1/hosts/host_one/properties/", ""},
+			{"POST", "/api/v1/bookings", ""},
+		} {
+			path := at[1] + id + at[2]
+			r := httptest.NewRequest(at[0], at[1], strings.NewReader(`{"status":"pending"}`))
+			r.URL.Path, r.URL.RawPath = path, at[1]+url.PathEscape(id)+at[2]
+			r.Header["If-Match"], r.Header["If-None-Match"], r.Header["Idempotency-Key"] = []string{tag}, []string{tag}, []string{key}
+			g.survives(t, r)
 		}
 	})
 }

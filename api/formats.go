@@ -1,23 +1,30 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/mail"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/nyaruka/phonenumbers"
 )
 
 // formats are the forms that a check tag may ask for. Each says what is wrong, or
 // nothing.
 var formats = map[string]func(string) string{
-	"email":       checkEmail,
-	"phone":       checkPhone,
-	"countrycode": checkCountryCode,
-	"link":        checkLink,
-	"currency":    checkCurrency,
+	"email":         checkEmail,
+	"phone":         checkPhone,
+	"countrycode":   checkCountryCode,
+	"link":          checkLink,
+	"bookingcursor": checkBookingCursor,
+	"country":       checkCountry,
+	"currency":      checkCurrency,
+	"timezone":      checkTimeZone,
 }
 
 func checkEmail(s string) string {
@@ -36,19 +43,39 @@ func checkPhone(s string) string {
 	return ""
 }
 
+// A phone is a number as a booking keeps it: what stands after the country code,
+// without the zero or the like that is dialled at home.
+type phone struct {
+	country, national string
+}
+
+// defaultCountryCode is that of the contract's market.
+const defaultCountryCode = "971"
+
+// parsePhone reads a number as people write it: at home, with its country code, or
+// with what is dialled before one. The code that stands in a number must be the
+// one that is given beside it. field is the one to blame for the message.
+func parsePhone(country, number string) (p phone, field, message string) {
+	code := cmp.Or(strings.TrimPrefix(country, "+"), defaultCountryCode)
+	calling, _ := strconv.Atoi(code) // checkCountryCode lets digits through only
+	region := phonenumbers.GetRegionCodeForCountryCode(calling)
+	if region == phonenumbers.UNKNOWN_REGION {
+		return phone{}, "country_code", "must be a country code as +971"
+	}
+	n, err := phonenumbers.Parse(number, region)
+	if err != nil || !phonenumbers.IsValidNumber(n) {
+		return phone{}, "phone", "must be a telephone number of +" + code
+	}
+	if country != "" && int(n.GetCountryCode()) != calling {
+		return phone{}, "phone", "must be a number of country_code"
+	}
+	return phone{"+" + strconv.Itoa(int(n.GetCountryCode())), phonenumbers.GetNationalSignificantNumber(n)}, "", ""
+}
+
 func checkCountryCode(s string) string {
 	digits := strings.TrimPrefix(s, "+")
 	if digits == "" || len(digits) > 4 || strings.Trim(digits, "0123456789") != "" {
 		return "must be a country code as +971"
-	}
-	return ""
-}
-
-// checkCurrency holds the form only: which currencies there are is the properties'
-// business, and one that no booking has approves none.
-func checkCurrency(s string) string {
-	if len(s) != 3 || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-		return "must be a currency as AED"
 	}
 	return ""
 }

@@ -54,9 +54,24 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, p auth.Principal,
 	}
 	if a.etag != "" {
 		w.Header().Set("ETag", a.etag)
+		if r.Method == http.MethodGet && matches(r.Header.Values("If-None-Match"), a.etag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(b) // a client that left hears nothing
+}
+
+// matches says whether If-None-Match names the tag: weakly, as RFC 9110 has it, so
+// one that a proxy has weakened counts too. Our own tags hold no comma.
+func matches(given []string, tag string) bool {
+	for t := range strings.SplitSeq(strings.Join(given, ","), ",") {
+		if t = strings.TrimSpace(t); t == "*" || strings.TrimPrefix(t, "W/") == tag {
+			return true
+		}
+	}
+	return false
 }
 
 // open serves anybody.

@@ -25,7 +25,7 @@ const (
 // routes are all there are. agent needs an API key with the scope, host a token
 // of the path's host, open nothing.
 func (s *server) routes() []route {
-	return []route{
+	routes := []route{
 		{http.MethodGet, "/health", s.open(s.health)},
 		{http.MethodGet, "/healthz", s.open(s.health)},
 		{http.MethodGet, "/api/health", s.open(s.health)},
@@ -67,7 +67,13 @@ func (s *server) routes() []route {
 		{http.MethodPost, admin + "/keys", s.agent(auth.Admin, s.createKey)},
 		{http.MethodPost, admin + "/keys/{key_id}/revoke", s.agent(auth.Admin, s.revokeKey)},
 		{http.MethodPost, admin + "/keys/{key_id}/rotate", s.agent(auth.Admin, s.rotateKey)},
+		{http.MethodGet, "/api/v1/properties/{property_id}/availability", s.agent(auth.BookingsRead, s.availability)},
+		{http.MethodPost, "/api/v1/properties/{property_id}/calculate-pricing", s.agent(auth.BookingsRead, s.calculatePricing)},
+		{http.MethodPut, hosted + "/properties/{property_id}", s.host(s.putProperty)},
+		{http.MethodGet, hosted + "/bookings", s.host(s.hostBookings)},
+		{http.MethodGet, hosted + "/bookings/{booking_id}", s.host(s.hostBooking)},
 	}
+	return append(routes, s.hostActions()...)
 }
 
 // router lays the table under what every request passes. Nothing here buffers or
@@ -91,7 +97,7 @@ func (s *server) cors() cors.Options {
 	return cors.Options{
 		AllowedOrigins:   s.o.CORSOrigins,
 		AllowedMethods:   []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
-		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", requestIDHeader},
+		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", requestIDHeader},
 		ExposedHeaders:   []string{"ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", requestIDHeader},
 		AllowCredentials: true,
 		MaxAge:           600,

@@ -1,12 +1,10 @@
 package api_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/krib-ai/krib/schemas"
 )
@@ -14,23 +12,6 @@ import (
 func settingsPath(h schemas.HostID) string { return "/api/v1/hosts/" + string(h) + "/settings" }
 
 func approvePath(id string) string { return "/api/v1/external/bookings/" + id + "/auto-approve" }
-
-// events are those of a booking in the outbox, in its order.
-func (w *world) events(booking string) []schemas.Event {
-	w.t.Helper()
-	rows, _ := w.sql.Query(context.Background(), `select convert_from(value, 'utf8') from outbox where key = $1 order by id`, booking)
-	raw, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	out := make([]schemas.Event, len(raw))
-	for i, r := range raw {
-		if out[i], err = schemas.Decode[schemas.Event]([]byte(r)); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	return out
-}
 
 func types(es []schemas.Event) string {
 	var out []string

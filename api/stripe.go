@@ -51,7 +51,8 @@ func (s *server) stripeWebhook(r *http.Request, _ auth.Principal) (answer, error
 
 // stripePayment is the payment that an event tells of; nil for all others. One
 // payment makes several events, and all of them name its intent: that is its
-// reference, so that it counts once.
+// reference, so that it counts once. Stripe counts in the currency's own smallest
+// unit, and homes have currencies whose unit is a hundredth only.
 func stripePayment(e *stripe.Event) (*producers.StripeEvent, error) {
 	if e.Data == nil {
 		return nil, nil // an event without an object tells nothing
@@ -89,22 +90,9 @@ func stripePayment(e *stripe.Event) (*producers.StripeEvent, error) {
 	return &producers.StripeEvent{
 		ID: e.ID, Type: string(e.Type), BookingID: schemas.BookingID(booking),
 		Payment: producers.NewPayment{
-			Amount: hundredths(amount, currency), Currency: strings.ToUpper(currency), Method: "stripe", Provider: "stripe", Reference: reference,
+			Amount: schemas.Amount(amount), Currency: strings.ToUpper(currency), Method: "stripe", Provider: "stripe", Reference: reference,
 		},
 	}, nil
-}
-
-// hundredths is an amount of Stripe's in ours. Stripe counts in the currency's own
-// smallest unit, which is not always a hundredth; the lists are those of its
-// documentation, "Supported currencies". Of three decimals the last is always 0.
-func hundredths(amount int64, currency string) schemas.Amount {
-	switch strings.ToUpper(currency) {
-	case "BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF":
-		return schemas.Amount(amount * 100)
-	case "BHD", "JOD", "KWD", "OMR", "TND":
-		return schemas.Amount(amount / 10)
-	}
-	return schemas.Amount(amount)
 }
 
 func notStripes(e *stripe.Event) error {

@@ -3,7 +3,6 @@ package producers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/krib-ai/krib/internal/store"
@@ -88,42 +87,22 @@ func (c *change) standing(ctx context.Context, s store.Scope, in *NewBooking, re
 	return BookingAnswer{Booking: *have, Repeated: true}, nil
 }
 
-// checkStay are the contract's checks, in its order.
+// checkStay are the contract's checks, in its order, and the price.
 func checkStay(p *store.Property, in *NewBooking, now time.Time) error {
-	zone, err := time.LoadLocation(p.TimeZone)
+	today, err := todayAt(p, now)
 	if err != nil {
-		return fmt.Errorf("loading the time zone of property %s: %w", p.ID, err)
+		return err
 	}
-	today := schemas.DateOf(now.In(zone))
-	nights := in.CheckIn.NightsUntil(in.CheckOut)
-	switch {
-	case in.CheckIn < today:
-		return refuse("check_in_past", "check_in", "min", "check_in must not be before today, %s at the property", today)
-	case in.CheckIn > today.AddDays(maxAhead):
-		return refuse("check_in_too_far", "check_in", "max", "check_in must be within %d days", maxAhead)
-	case nights < 1:
-		return refuse("invalid_dates", "check_out", "after", "check_out must be after check_in")
-	case nights < p.MinimumNights:
-		return refuse("too_few_nights", "check_out", "min", "this property takes at least %d nights", p.MinimumNights)
-	case nights > p.MaximumNights:
-		return refuse("too_many_nights", "check_out", "max", "this property takes at most %d nights", p.MaximumNights)
-	case p.AvailableFrom != nil && in.CheckIn < *p.AvailableFrom:
-		return refuse("not_available_yet", "check_in", "min", "this property is available from %s", *p.AvailableFrom)
-	case p.AvailableTo != nil && in.CheckOut > *p.AvailableTo:
-		return refuse("not_available_any_more", "check_out", "max", "this property is available until %s", *p.AvailableTo)
-	case in.Guests > p.MaxGuests:
-		return refuse("too_many_guests", "guests", "max", "this property takes at most %d guests", p.MaxGuests)
+	stay := Stay{CheckIn: in.CheckIn, CheckOut: in.CheckOut, Guests: in.Guests}
+	if wrong := refusals(p, stay, today); len(wrong) > 0 {
+		return wrong[0]
 	}
-	if q := QuoteStay(p, nights); q.Total != in.TotalAmount {
+	if q := QuoteStay(p, stay.nights()); q.Total != in.TotalAmount {
 		e := schemas.Refuse(schemas.Rule, "price_mismatch", "total_amount", "equals", "total_amount is %s but the stay costs %s %s", in.TotalAmount, q.Currency, q.Total)
 		e.Extra = map[string]any{"expected_amount": q.Total, "currency": q.Currency, "breakdown": q.Breakdown}
 		return e
 	}
 	return nil
-}
-
-func refuse(code, field, rule, format string, args ...any) error {
-	return schemas.Refuse(schemas.Rule, code, field, rule, format, args...)
 }
 
 // A change is one command's work on bookings: what its events have in common.
@@ -270,9 +249,9 @@ func (c *change) expire(ctx context.Context, b *schemas.Booking) error {
 }
 
 // A StatusChange asks for another status. IfVersion, when set, must be the
-// booking's version.
+// booking's version, and From, when set, its status.
 type StatusChange struct {
-	To        schemas.BookingStatus
+	To, From  schemas.BookingStatus
 	Reason    string
 	IfVersion *int64
 }
@@ -298,6 +277,8 @@ func (p *Producer) ChangeStatus(ctx context.Context, s store.Scope, id schemas.B
 			return a, conflict("version_mismatch", &b, "the booking is at version %d", b.Version)
 		case b.Status == in.To:
 			return a, nil
+		case in.From != "" && b.Status != in.From:
+			return a, conflict("illegal_status", &b, "this takes a %s booking, and it is %s", in.From, b.Status)
 		case !b.Status.CanBecome(in.To):
 			return a, conflict("illegal_status", &b, "a %s booking cannot become %s", b.Status, in.To)
 		case in.To == schemas.Confirmed && expired(&b, now):

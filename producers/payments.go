@@ -70,7 +70,7 @@ func (c *change) pay(ctx context.Context, id schemas.BookingID, in NewPayment) (
 		return PaymentAnswer{}, err
 	}
 	if in.Currency != b.Currency {
-		return PaymentAnswer{}, refuse("currency_mismatch", "currency", "equals", "the booking is in %s and the payment in %s", b.Currency, in.Currency)
+		return PaymentAnswer{}, schemas.Refuse(schemas.Rule, "currency_mismatch", "currency", "equals", "the booking is in %s and the payment in %s", b.Currency, in.Currency)
 	}
 	said := store.Payment{ID: schemas.NewPaymentID(), BookingID: id, Payment: schemas.Payment{
 		Method: in.Method, Amount: in.Amount, Currency: in.Currency, Reference: in.Reference, Provider: in.Provider, At: c.now,

@@ -12,12 +12,13 @@ type PriceLine struct {
 	Type   string         `json:"type"`
 }
 
-// A Quote is what a stay costs, line by line.
+// A Quote is what a stay costs; the lines of Breakdown are its parts and make the
+// total.
 type Quote struct {
-	Nights    int            `json:"nights"`
-	Total     schemas.Amount `json:"total_price"`
-	Currency  string         `json:"currency"`
-	Breakdown []PriceLine    `json:"breakdown"`
+	Nights                                      int
+	Base, CleaningFee, ServiceFee, Taxes, Total schemas.Amount
+	Currency                                    string
+	Breakdown                                   []PriceLine
 }
 
 // QuoteStay computes a stay's price: nights at the base price, the cleaning fee
@@ -26,13 +27,16 @@ type Quote struct {
 func QuoteStay(p *store.Property, nights int) Quote {
 	n := schemas.Amount(nights)
 	base := p.PricePerNight * n
-	service := (base*schemas.Amount(p.ServiceFeeBP) + 5000) / 10000
-	q := Quote{Nights: nights, Currency: p.Currency, Breakdown: []PriceLine{
-		{"Base price", base, "base"},
-		{"Cleaning fee", p.CleaningFee, "fee"},
-		{"Service fee", service, "fee"},
-		{"Tourism tax", p.TaxPerNight * n, "tax"},
-	}}
+	q := Quote{
+		Nights: nights, Currency: p.Currency, Base: base, CleaningFee: p.CleaningFee,
+		ServiceFee: (base*schemas.Amount(p.ServiceFeeBP) + 5000) / 10000, Taxes: p.TaxPerNight * n,
+	}
+	q.Breakdown = []PriceLine{
+		{"Base price", q.Base, "base"},
+		{"Cleaning fee", q.CleaningFee, "fee"},
+		{"Service fee", q.ServiceFee, "fee"},
+		{"Tourism tax", q.Taxes, "tax"},
+	}
 	for _, l := range q.Breakdown {
 		q.Total += l.Amount
 	}

@@ -50,7 +50,8 @@ p.service_fee_bp, p.tax_per_night, p.minimum_nights, p.maximum_nights, p.availab
 p.available_to::text, p.time_zone, p.created_at, p.updated_at`
 
 // A PropertyFilter narrows a search; zero members do not filter. With both dates
-// set, homes that are taken in between are left out.
+// set, homes that are taken in between, or take no stay of these days, are left
+// out.
 type PropertyFilter struct {
 	Text, City, State, Type string
 	Latitude, Longitude     *float64
@@ -129,6 +130,9 @@ func (f PropertyFilter) conditions() (string, []any) {
 			*f.Latitude, *f.Latitude, *f.Longitude, f.RadiusKM)
 	}
 	if f.CheckIn != "" && f.CheckOut != "" {
+		add(`?::text::date - ?::text::date between p.minimum_nights and p.maximum_nights`, string(f.CheckOut), string(f.CheckIn))
+		add(`(p.available_from is null or p.available_from <= ?::text::date)`, string(f.CheckIn))
+		add(`(p.available_to is null or p.available_to >= ?::text::date)`, string(f.CheckOut))
 		add(`not krib_dates_taken(p.id, ?::text::date, ?::text::date)`, string(f.CheckIn), string(f.CheckOut))
 	}
 	return strings.Join(c, " and "), args
