@@ -134,10 +134,11 @@ func (s *lanes) buryLocked(j *job, class schemas.ErrorClass, text string) {
 
 // tierFor is the tier for a wait. Where the receiver named the moment, the rest
 // is approached from below: rounding up once more on each return would make 27 h
-// of 24.
+// of 24. So is the wait behind a flood, which is a guess at the pace of a busy
+// moment: six seconds that turn out to be one must not become thirty.
 func tierFor(ladder schemas.Ladder, wait time.Duration, why parkReason) time.Duration {
 	tier, _ := ladder.Covering(wait)
-	if why != parkNotBefore {
+	if why != parkNotBefore && why != parkFlood {
 		return tier
 	}
 	for _, t := range ladder.Tiers() {

@@ -20,13 +20,15 @@ func TestTierOfAWait(t *testing.T) {
 		want time.Duration
 	}{
 		{time.Second, parkClosed, 5 * time.Second},
-		{6 * time.Second, parkFlood, 30 * time.Second},
 		{20 * time.Hour, parkAsked, 10 * time.Hour},
 		{14 * time.Hour, parkNotBefore, 10 * time.Hour},
 		{4 * time.Hour, parkNotBefore, 2 * time.Hour},
 		{29 * time.Minute, parkNotBefore, 5 * time.Minute},
 		{5 * time.Second, parkNotBefore, 5 * time.Second},
 		{time.Millisecond, parkNotBefore, 5 * time.Second},
+		{6 * time.Second, parkFlood, 5 * time.Second},
+		{time.Millisecond, parkFlood, 5 * time.Second},
+		{6 * time.Second, parkClosed, 30 * time.Second},
 	} {
 		if got := tierFor(ladder, c.wait, c.why); got != c.want {
 			t.Errorf("%v, %s: %v, want %v", c.wait, c.why, got, c.want)
