@@ -87,7 +87,7 @@ func summarise(id schemas.SubscriptionID, enabled time.Time, as []*schemas.Attem
 			continue
 		case schemas.Gone:
 			gone = true
-		case schemas.Dead, schemas.Retry, schemas.Withheld:
+		case schemas.Dead, schemas.Retry, schemas.Withheld, schemas.Superseded:
 		}
 		f.Failures++
 		if f.FirstFailure == nil {
