@@ -54,9 +54,8 @@ func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schema
 
 func testDelivery(ctx context.Context, sub *schemas.Subscription, event schemas.EventType, data json.RawMessage, now time.Time) (*schemas.Delivery, store.OutboxRow, error) {
 	id := schemas.NewEventID()
-	body, err := schemas.Encode(schemas.WebhookBody{
-		ID: id, Type: event, EventType: event, Sequence: 1, ExternalAgentURL: sub.URL, Data: data, Timestamp: now, SubscriptionID: sub.ID,
-	})
+	frame := schemas.WebhookBody{ID: id, Type: event, EventType: event, Sequence: 1, Data: data, Timestamp: now}
+	body, err := schemas.Encode(frame.For(sub.URL, sub.ID))
 	if err != nil {
 		return nil, store.OutboxRow{}, err
 	}
