@@ -20,6 +20,7 @@ const (
 	hooks  = "/api/v1/external/webhook-subscriptions"
 	hosted = "/api/v1/hosts/{host_id}"
 	admin  = "/api/v1/admin"
+	feed   = "/api/v1/external/events"
 )
 
 // routes are all there are. agent needs an API key with the scope, host a token
@@ -53,6 +54,9 @@ func (s *server) routes() []route {
 		{http.MethodPost, hooks + "/{subscription_id}/toggle", s.agent(auth.WebhooksManage, s.toggleSubscription)},
 		{http.MethodPost, "/api/v1/external/webhooks/test", s.agentSlow(auth.WebhooksManage, s.testWebhooks)},
 		{http.MethodGet, "/api/v1/external/webhooks/statistics", s.agent(auth.WebhooksManage, s.webhookStatistics)},
+
+		{http.MethodGet, feed, s.unhurried(s.agentSlow(auth.EventsRead, s.pullEvents))},
+		{http.MethodGet, feed + "/stream", s.followEvents},
 
 		{http.MethodPost, hosted + "/notifications", s.agent(auth.NotificationsWrite, s.sendNotification)},
 		{http.MethodGet, hosted + "/notifications", s.host(s.notifications)},
