@@ -26,10 +26,13 @@ const (
 // written. A reader for whom there is no room is answered with a stream that ends
 // at once and says when to come back.
 func (l *Log) Follow(w http.ResponseWriter, r *http.Request, ask schemas.Pull, renew func(context.Context) (schemas.Subscription, error)) error {
-	s := &stream{Writer: sse.NewWriter(w), l: l, want: ask.For, id: ask.After, retry: sse.Between(2*time.Second, 6*time.Second), live: ask.After == "" && ask.Since.IsZero()}
+	s := &stream{Writer: sse.NewWriter(w), l: l, want: ask.For, retry: sse.Between(2*time.Second, 6*time.Second)}
 	rd, refused := l.admit(ask.Key)
 	if refused != nil {
 		l.metrics.end(refused.code)
+		if _, err := parseCursor(ask.After); err == nil {
+			s.id = ask.After // never what a client wrote that is no cursor
+		}
 		if err := s.Open(); err == nil {
 			s.retry = sse.Between(15*time.Second, 30*time.Second)
 			s.last(refused)
@@ -81,6 +84,8 @@ func (s *stream) run(ctx context.Context, rd *reader, renew func(context.Context
 		switch {
 		case err != nil:
 			return verdict(err)
+		case ctx.Err() != nil:
+			return codeGone
 		case end != nil:
 			s.last(end)
 			return end.code
@@ -118,10 +123,7 @@ func (s *stream) step(ctx context.Context) (more bool, end *ending, err error) {
 	s.live = s.live || !behind
 	before := append([]int64(nil), s.pos...)
 	p, err := s.l.next(ctx, s.pos, &s.want, streamPage)
-	switch {
-	case ctx.Err() != nil:
-		return false, &ending{code: codeGone}, nil
-	case err != nil:
+	if err != nil {
 		return false, &ending{codeHistory, "what follows the cursor cannot be read now; resume from the last id"}, nil
 	}
 	return p.more, nil, s.send(before, p.entries)
@@ -149,12 +151,20 @@ func (s *stream) send(at []int64, es []*entry) error {
 	if len(frames) == 0 {
 		return nil
 	}
+	if err := s.write(id, frames...); err != nil {
+		return err
+	}
+	s.l.metrics.streamed.Add(float64(len(frames)))
+	return nil
+}
+
+// write moves what the client has read up to, once it was written whole.
+func (s *stream) write(id string, frames ...[]byte) error {
 	start := time.Now()
 	if err := s.Write(frames...); err != nil {
 		return err
 	}
 	s.id, s.slow = id, time.Since(start) > slowWrite
-	s.l.metrics.streamed.Add(float64(len(frames)))
 	return nil
 }
 
@@ -215,8 +225,9 @@ func now() time.Time { return schemas.Stamp(time.Now()) }
 // hello is the first frame. Its id is where the stream begins, so a client that
 // loses it right after goes on from there.
 func (s *stream) hello() error {
-	s.id = s.l.at(s.pos)
-	return s.Write(control(s.retry, s.id, "connected", helloData{"connected", now(), s.id, s.l.completeSince(), s.l.opts.Heartbeat.Milliseconds()}))
+	id := s.l.at(s.pos)
+	data := helloData{"connected", now(), id, s.l.completeSince(), s.l.opts.Heartbeat.Milliseconds()}
+	return s.write(id, control(s.retry, id, "connected", data))
 }
 
 // heartbeat carries the positions that were looked at, so that what is filtered out
@@ -224,11 +235,7 @@ func (s *stream) hello() error {
 // it may see below them stands before it.
 func (s *stream) heartbeat() error {
 	id := s.l.at(s.pos)
-	if err := s.Write(control(0, id, "heartbeat", heartbeatData{"heartbeat", now(), id})); err != nil {
-		return err
-	}
-	s.id = id
-	return nil
+	return s.write(id, control(0, id, "heartbeat", heartbeatData{"heartbeat", now(), id}))
 }
 
 // last says why the stream ends, if the client still listens. Its id is what the

@@ -214,23 +214,35 @@ var errBeyond = schemas.Errorf(schemas.Rule, "cursor_beyond_the_end",
 	"the log ends before this cursor; go on with since, the time of the last event that you have, and leave out the ids that you know")
 
 // checkFuture refuses a cursor from beyond the end of the log. One that is merely
-// ahead of this process was given by another one.
+// ahead of this process was given by another one. It asks more than once: a broker
+// that has just become a leader may not know the end for a moment.
 func (l *Log) checkFuture(ctx context.Context, pos []int64) error {
-	if !ahead(pos, l.heads()) {
-		return nil
+	for range 3 {
+		if !ahead(pos, l.heads()) {
+			return nil
+		}
+		ends, err := l.ends(ctx)
+		if err != nil || !ahead(pos, ends) {
+			return nil //nolint:nilerr // where nobody can say, it waits for its position, which loses nothing
+		}
+		if !sleep(ctx, askAgain) {
+			return ctx.Err()
+		}
 	}
-	beyond := false
+	return errBeyond
+}
+
+// ends are the positions behind all that is committed.
+func (l *Log) ends(ctx context.Context) ([]int64, error) {
+	out := make([]int64, len(l.parts))
 	err := l.bounds(ctx, func(_ context.Context, _ *kgo.Client, _, ends kadm.ListedOffsets) error {
-		for i := range pos {
+		for i := range out {
 			end, _ := ends.Lookup(topic, int32(i))
-			beyond = beyond || pos[i] > end.Offset
+			out[i] = end.Offset
 		}
 		return nil
 	})
-	if err == nil && beyond {
-		return errBeyond
-	}
-	return nil // where nobody can say, it waits for its position, which loses nothing
+	return out, err
 }
 
 func ahead(pos, of []int64) bool {

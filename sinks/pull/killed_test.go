@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -126,7 +125,7 @@ func TestAnAgentThatIsKilledWhilePullingHasEveryEventOnce(t *testing.T) {
 	if n := len(a.order); n != bookings*2/3 || len(a.seen) != 2*n {
 		t.Errorf("%d events of %d bookings, want %d of %d", len(a.seen), n, 2*bookings*2/3, bookings*2/3)
 	}
-	for id, n := range maps.All(a.seen) {
+	for id, n := range a.seen {
 		if n != 1 {
 			t.Errorf("%s came %d times", id, n)
 		}
