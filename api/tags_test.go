@@ -36,6 +36,7 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 		"NewBooking": bookingBody{}, "StatusChange": statusBody{}, "NewSubscription": subscriptionBody{}, "NewNotification": notificationBody{},
 		"AddressedNotification": bulkItem{}, "GuestMessage": messageBody{}, "ReadAll": readAllBody{}, "NotificationIDs": manyBody{},
 		"NewHostSettings": settingsBody{}, "NewPayment": paymentBody{},
+		"SubscriptionPatch": subscriptionPatch{}, "SecretRotation": secretRotationBody{},
 		"HostAnswer": hostActionBody{}, "PriceRequest": priceBody{}, "NewProperty": propertyBody{},
 	} {
 		all, required := namesOf(body)
