@@ -32,7 +32,7 @@ func forward(ctx context.Context, args []string, env Lookup, out, stderr io.Writ
 	s.add("KRIB_DATA_DIR", ".krib", "the folder of krib dev, whose dev.json says what is not given", text(&dir))
 	s.add("KRIB_SIGNING_SECRET", "", "what signs the requests, whsec_…; without it one is made and told", signingSecretText(&o.Secret))
 	s.add("KRIB_BEARER", "", "sent to the local URL as Authorization: Bearer", secret(&o.Bearer))
-	s.fs.Func("forward-to", "the local URL to post events to, such as http://127.0.0.1:3000/webhooks", webURL(&o.ForwardTo))
+	s.fs.StringVar(&o.ForwardTo, "forward-to", "", "the local URL to post events to, such as http://127.0.0.1:3000/webhooks")
 	s.fs.Func("events", "only these types of event, separated by commas (default all)", eventList(&o.Types))
 	s.fs.Func("since", "begin with what happened then: a time as 2006-01-02T15:04:05Z, or 2h ago (default now)", moments(&o.Since))
 	s.fs.BoolVar(&o.JSON, "json", false, "print a line of JSON for each event")
@@ -49,6 +49,13 @@ func forward(ctx context.Context, args []string, env Lookup, out, stderr io.Writ
 		return fmt.Errorf("%d arguments too many; flags begin with - (%w)", s.fs.NArg(), errUsage)
 	case (o.ForwardTo != "") == quiet:
 		return fmt.Errorf("say --forward-to URL, or --no-forward to print only (%w)", errUsage)
+	}
+	if !quiet {
+		// Not while the flags are read: that error repeats what was given, and URLs hold
+		// passwords.
+		if err := isWebURL(o.ForwardTo); err != nil {
+			return fmt.Errorf("--forward-to: %w (%w)", err, errUsage)
+		}
 	}
 	if err := whichAPI(&o, dir); err != nil {
 		return err
@@ -76,7 +83,7 @@ func whichAPI(o *listening.Options, dir string) error {
 	case o.APIURL == "":
 		return fmt.Errorf("--api-url must be given with the key (%w)", errUsage)
 	}
-	if err := webURL(&o.APIURL)(o.APIURL); err != nil {
+	if err := isWebURL(o.APIURL); err != nil {
 		return fmt.Errorf("--api-url: %w (%w)", err, errUsage)
 	}
 	return nil
@@ -103,16 +110,13 @@ func signingSecretText(p *schemas.Secret) func(string) error {
 	}
 }
 
-// webURL takes what an HTTP client can call.
-func webURL(p *string) func(string) error {
-	return func(v string) error {
-		u, err := url.Parse(v)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
-			return errors.New("must be a URL such as http://127.0.0.1:3000/webhooks, without credentials")
-		}
-		*p = v
-		return nil
+// isWebURL takes what an HTTP client can call.
+func isWebURL(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
+		return errors.New("must be a URL such as http://127.0.0.1:3000/webhooks, without credentials")
 	}
+	return nil
 }
 
 func eventList(p *[]string) func(string) error {

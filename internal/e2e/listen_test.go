@@ -120,6 +120,7 @@ func TestListenForwardsSignedEventsAndLosesNothingOverARestart(t *testing.T) {
 	d.says(t, "connected again")
 	bookings = append(bookings, k.book(t, 2))
 	take(2)
+	testenv.Eventually(t, "all is printed", func() bool { return strings.Count(d.out.String(), "\n") == 6 })
 	d.stop()
 	if want := "events: 6, delivered: 6, failed: 0"; !strings.Contains(d.notes.String(), want) {
 		t.Errorf("it does not say %q: %s", want, d.notes.String())
