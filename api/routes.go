@@ -51,6 +51,12 @@ func (s *server) routes() []route {
 		{http.MethodPut, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.updateSubscription)},
 		{http.MethodDelete, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.deleteSubscription)},
 		{http.MethodPost, hooks + "/{subscription_id}/toggle", s.agent(auth.WebhooksManage, s.toggleSubscription)},
+		{http.MethodPost, hooks + "/{subscription_id}/replays", s.agent(auth.WebhooksManage, s.startReplay)},
+		{http.MethodGet, hooks + "/{subscription_id}/replays", s.agent(auth.WebhooksManage, s.replays)},
+		{http.MethodGet, hooks + "/{subscription_id}/replays/{replay_id}", s.agent(auth.WebhooksManage, s.replay)},
+		{http.MethodPost, hooks + "/{subscription_id}/replays/{replay_id}/cancel", s.agent(auth.WebhooksManage, s.cancelReplay)},
+		{http.MethodPost, hooks + "/{subscription_id}/retry-failed", s.agent(auth.WebhooksManage, s.retryFailed)},
+		{http.MethodPost, hooks + "/{subscription_id}/deliveries/{delivery_id}/retry", s.agent(auth.WebhooksManage, s.retryDelivery)},
 		{http.MethodPost, "/api/v1/external/webhooks/test", s.agentSlow(auth.WebhooksManage, s.testWebhooks)},
 		{http.MethodGet, "/api/v1/external/webhooks/statistics", s.agent(auth.WebhooksManage, s.webhookStatistics)},
 
