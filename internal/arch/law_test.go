@@ -50,6 +50,7 @@ var laws = []law{
 	{"internal/testenv", []string{anything, "internal/testenv"}},
 	{"internal/e2e", []string{anything, "internal/testenv"}},
 	{"internal/arch", nil},
+	{"docs", nil},
 }
 
 // forTests are the packages that no package of the program may import.

@@ -82,13 +82,9 @@ func deliveriesOf(e *schemas.Event, subs []subscriber, trace string) ([]*kgo.Rec
 	}
 	out := make([]*kgo.Record, len(subs))
 	for i, s := range subs {
-		body, err := schemas.Encode(common.For(s.URL, s.ID))
+		d, err := schemas.DeliveryOf(e, s.Subscription, common)
 		if err != nil {
 			return nil, err
-		}
-		d := schemas.Delivery{
-			ID: schemas.DeliveryFor(e.ID, s.ID), EventID: e.ID, EventType: e.Type, SubscriptionID: s.ID, AgentID: s.AgentID,
-			BookingID: e.Booking.ID, Sequence: e.Version, Trigger: schemas.TriggerEvent, CreatedAt: e.OccurredAt, Payload: string(body),
 		}
 		meta := d.Meta(e.OccurredAt)
 		meta.TraceParent = trace
