@@ -51,6 +51,8 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 		"/api/v1/properties/search": propertyQuery{}, "/api/v1/external/hosts/{host_id}/pending-bookings": pendingQuery{}, hooks: subscriptionQuery{},
 		hosted + "/notifications": notificationQuery{}, hosted + "/bookings": hostBookingQuery{},
 		"/api/v1/properties/{property_id}/availability": availabilityQuery{},
+		hooks + "/{subscription_id}/deliveries":         deliveryQuery{}, hooks + "/{subscription_id}/attempts": attemptQuery{},
+		hooks + "/{subscription_id}/deliveries/{delivery_id}": oneDeliveryQuery{},
 	} {
 		all, _ := namesOf(q)
 		var said []string

@@ -1,0 +1,18 @@
+package store
+
+// What tests of plans need: the queries as they are sent.
+
+func (f *DeliveryFilter) SQL() (string, []any) {
+	span, rest := f.conditions()
+	return pageOf("webhook_deliveries", deliveryColumns, deliveryOrder, span, rest, f.Limit)
+}
+
+func (f *AttemptFilter) SQL() (string, []any) {
+	span, rest := f.conditions()
+	return pageOf("webhook_attempts", attemptColumnNames, attemptOrder, span, rest, f.Limit)
+}
+
+const (
+	CountWaiting = countWaiting
+	MaxScan      = maxScan
+)
