@@ -22,6 +22,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/krib-ai/krib/internal/filter"
 	"github.com/krib-ai/krib/internal/kafka"
 	"github.com/krib-ai/krib/schemas"
 )
@@ -37,10 +38,6 @@ type Options struct {
 	// Grace is the age up to which an event without its delivery is on its way and
 	// not missing.
 	Grace time.Duration
-	// Filter evaluates a subscription's filter, which is never empty then. An error
-	// counts as a match, as it does in fan-out. Without it, what a subscription with
-	// a filter got no delivery of is unknown.
-	Filter func(*schemas.Subscription, *schemas.Event) (bool, error)
 	// The consumer groups that read booking.events, webhook.deliveries and the tiers.
 	FanoutGroup, DeliverGroup, RetryGroup string
 }
@@ -102,6 +99,7 @@ type auditor struct {
 	kept    time.Duration // how long deliveries are on their topic
 	spoiled map[string]int
 
+	filters  map[string]*filter.Filter // compiled; nil for what does not
 	subs     []*subscription
 	bySub    map[schemas.SubscriptionID]int32
 	byAgent  map[schemas.AgentID][]int32
@@ -121,7 +119,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	defer scan.Close()
 	a := &auditor{
-		o: o, scan: scan, began: time.Now(), taken: kafka.Offsets{}, ends: map[string]kafka.Offsets{}, spoiled: map[string]int{},
+		o: o, scan: scan, began: time.Now(), taken: kafka.Offsets{}, ends: map[string]kafka.Offsets{}, spoiled: map[string]int{}, filters: map[string]*filter.Filter{},
 		bySub: map[schemas.SubscriptionID]int32{}, byAgent: map[schemas.AgentID][]int32{},
 		byEvent: map[hash]int32{}, wanted: map[hash]*want{}, trails: map[hash]*trail{},
 	}

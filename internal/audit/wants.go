@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/krib-ai/krib/internal/filter"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -104,19 +105,28 @@ func (a *auditor) want(e *schemas.Event, r *kgo.Record) {
 			if !s.Matches(e.Booking.AgentID, e.Type) {
 				continue
 			}
-			w := &want{event: at, sub: i, sure: r.Timestamp.After(s.changed.Add(settle))}
-			if s.Filter != "" {
-				w.sure, w.filtered = w.sure && a.o.Filter != nil, !a.passes(s, e)
-			}
+			w := &want{event: at, sub: i, sure: r.Timestamp.After(s.changed.Add(settle)), filtered: !a.passes(s, e)}
 			a.wanted[hashOf(schemas.DeliveryFor(e.ID, s.ID))] = w
 		}
 	}
 }
 
+// passes says what the subscription's filter says of an event. One that cannot be
+// evaluated, or does not compile, lets everything through, as it does in fan-out.
 func (a *auditor) passes(s *subscription, e *schemas.Event) bool {
-	if a.o.Filter == nil {
+	if s.Filter == "" {
 		return true
 	}
-	yes, err := a.o.Filter(&s.Subscription, e)
+	f, known := a.filters[s.Filter]
+	if !known {
+		if compiled, err := filter.Compile(s.Filter); err == nil {
+			f = compiled
+		}
+		a.filters[s.Filter] = f
+	}
+	if f == nil {
+		return true
+	}
+	yes, err := f.Matches(e)
 	return yes || err != nil
 }
