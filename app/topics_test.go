@@ -200,7 +200,7 @@ func TestTheAuditsStatusSaysWhetherAnythingIsMissing(t *testing.T) {
 	}
 	s := &schemas.Subscription{ID: "sub_1", Version: 1, AgentID: "agent_1", Active: true, Events: []schemas.EventType{schemas.BookingCreated}, Secrets: []schemas.SealedSecret{}}
 	put(string(schemas.Subscriptions), "sub_1", s.Meta(), s, 0)
-	e := &schemas.Event{ID: "evt_1", Type: schemas.BookingCreated, Version: 1, HostWebhooks: true, Changed: []string{}, Booking: schemas.Booking{ID: "bkg_1", AgentID: "agent_1"}}
+	e := &schemas.Event{ID: "evt_1", Type: schemas.BookingCreated, Version: 1, HostWebhooks: true, Changed: []string{}, Booking: schemas.Booking{ID: "bkg_1", AgentID: "agent_1", CheckIn: "2030-01-01", CheckOut: "2030-01-02"}}
 	put(string(schemas.BookingEvents), "bkg_1", e.Meta(), e, time.Minute)
 	code, out, errs := onTopics(t, c, "audit", "--since", "2h")
 	if code != 1 || !strings.Contains(out, "missing: evt_1 (booking.created") || errs != "krib audit: 1 of the deliveries that had to be made are missing\n" {

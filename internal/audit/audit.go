@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -155,9 +156,7 @@ func (a *auditor) positions(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		for topic, parts := range at {
-			a.taken[topic] = parts
-		}
+		maps.Copy(a.taken, at)
 	}
 	flow := [][]string{
 		{string(schemas.BookingEvents)}, {string(schemas.Subscriptions)}, {string(schemas.Deliveries)}, a.tiers, {string(schemas.DeadLetters)}, {string(schemas.Attempts)},

@@ -82,7 +82,7 @@ func (a *auditor) sub(id schemas.SubscriptionID, agent schemas.AgentID) int32 {
 	}
 	l := &a.subs[at].line
 	l.Subscription = id
-	if agent != "" { // a tombstone does not say
+	if l.Agent == "" { // its owner never changes, and a tombstone does not say
 		l.Agent = agent
 	}
 	return at

@@ -12,6 +12,8 @@ func (f *AttemptFilter) SQL() (string, []any) {
 	return pageOf("webhook_attempts", attemptColumnNames, attemptOrder, span, rest, f.Limit)
 }
 
+var StatisticsQueries = statisticsQueries
+
 const (
 	CountWaiting = countWaiting
 	MaxScan      = maxScan

@@ -20,6 +20,9 @@ import (
 // logRows is 10,000,000 where the figures of docs/BENCHMARKS.md are measured.
 var logRows = flag.Int("log.rows", 60_000, "attempts in the log whose queries are looked at")
 
+// statisticsOf is 1000 where they are measured.
+var statisticsOf = flag.Int("statistics.of", 40, "subscriptions whose statistics are looked at")
+
 // seedLog fills the log: deliveries of the given number of subscriptions, spread
 // evenly over the last 60 days. One in ten took a second attempt, one in a hundred
 // is dead, one in a hundred waits.
@@ -90,7 +93,7 @@ func TestTheLogIsReadByItsIndexesAndInFewMonths(t *testing.T) {
 			f.Subscription, f.Limit = "sub_1", 50
 		}
 		sql, args := c.q.SQL()
-		plan, took := api.explain(t, sql, args)
+		plan, took := api.explain(t, false, sql, args)
 		months := map[string]bool{}
 		for _, m := range scanOf.FindAllStringSubmatch(plan, -1) {
 			months[m[1]] = true
@@ -105,16 +108,58 @@ func TestTheLogIsReadByItsIndexesAndInFewMonths(t *testing.T) {
 		}
 		t.Logf("%s: %s", name, took)
 	}
-	plan, took := api.explain(t, store.CountWaiting, []any{"sub_1"})
+	plan, took := api.explain(t, false, store.CountWaiting, []any{"sub_1"})
 	if strings.Contains(plan, "Seq Scan") || !strings.Contains(plan, "Index Only Scan") {
 		t.Errorf("what waits is not counted in its index:\n%s", plan)
 	}
 	t.Logf("counting what waits: %s", took)
+	sink, _, _ := pools(t, url)
+	batch := make([]schemas.Attempt, 1000)
+	for i := range batch {
+		batch[i] = attempted(schemas.DeliveryID(fmt.Sprintf("dlv_new_%d", i)), 1, schemas.Delivered)
+		batch[i].SubscriptionID = schemas.SubscriptionID(fmt.Sprintf("sub_%d", i%10))
+	}
+	began := time.Now()
+	write(t, sink, batch...)
+	t.Logf("writing 1,000 attempts: %s", time.Since(began))
+}
+
+// What an owner reads goes by its subscription or its agent. There are many more of
+// others than in any test, so that a plan which reads them all shows.
+func TestStatisticsAreReadByTheirOwnersIndex(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	// Slots of a day and hours of a week, each with thirty buckets.
+	exec(t, url, fmt.Sprintf(`insert into webhook_statistics
+		select 'sub_' || s, 'agent_' || s / 10, m, now() - m * n * interval '1 minute', 10, 1, 0, 0, 12, 2, array_fill(1::bigint, array[30])
+		from generate_series(10, %d) s, (select 5 as m, n from generate_series(0, 310) n union all select 60, n from generate_series(26, 168) n) slots`, 9+*statisticsOf))
+	exec(t, url, `vacuum analyze webhook_statistics`)
+	api := login(t, url)
+	for name, c := range map[string]struct {
+		scope store.Scope
+		id    schemas.SubscriptionID
+		index string
+	}{
+		"a subscription":        {store.Scope{Agent: "agent_1"}, "sub_10", "webhook_statistics_pk"},
+		"an agent of ten":       {store.Scope{Agent: "agent_1"}, "", "webhook_statistics_by_agent"},
+		"everything (platform)": {store.Scope{Agent: "agent_1", Platform: true}, "", ""},
+	} {
+		counts, latencies, args := store.StatisticsQueries(c.scope, c.id, time.Now())
+		var both time.Duration
+		for _, sql := range []string{counts, latencies} {
+			plan, took := api.explain(t, c.scope.Platform, sql, args)
+			if c.index != "" && !strings.Contains(plan, c.index) {
+				t.Errorf("%s is read without %s:\n%s", name, c.index, plan)
+			}
+			both += took
+		}
+		t.Logf("statistics of %s: %s", name, both)
+	}
 }
 
 // explain runs a query five times as agent_1 and returns its plan and the median
 // time.
-func (s session) explain(t *testing.T, sql string, args []any) (plan string, median time.Duration) {
+func (s session) explain(t *testing.T, platform bool, sql string, args []any) (plan string, median time.Duration) {
 	t.Helper()
 	tx, err := s.conn.Begin(t.Context())
 	if err != nil {
@@ -123,7 +168,7 @@ func (s session) explain(t *testing.T, sql string, args []any) (plan string, med
 	defer func() { _ = tx.Rollback(t.Context()) }()
 	// A partition that is nearly empty is read faster without its index, whatever the
 	// query; this asks whether there is one.
-	if _, err := tx.Exec(t.Context(), `select set_config('krib.agent_id', 'agent_1', true), set_config('enable_seqscan', 'off', true)`); err != nil {
+	if _, err := tx.Exec(t.Context(), `select set_config('krib.agent_id', 'agent_1', true), set_config('krib.platform', $1, true), set_config('enable_seqscan', 'off', true)`, map[bool]string{true: "on"}[platform]); err != nil {
 		t.Fatal(err)
 	}
 	var took []time.Duration
