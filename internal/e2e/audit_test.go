@@ -17,7 +17,9 @@ import (
 // command runs a command of the CLI on a running program's topics.
 func command(t *testing.T, k *krib, args ...string) (code int, out string) {
 	t.Helper()
-	env := func(name string) (string, bool) { return strings.Join(k.KafkaBrokers, ","), name == "KRIB_KAFKA_BROKERS" }
+	env := func(name string) (string, bool) {
+		return strings.Join(k.KafkaBrokers, ","), name == "KRIB_KAFKA_BROKERS"
+	}
 	var stdout, stderr bytes.Buffer
 	code = app.Run(t.Context(), args, env, &stdout, &stderr)
 	if stderr.Len() > 0 {

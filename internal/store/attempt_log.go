@@ -50,7 +50,7 @@ const attemptOrder = ` order by started_at desc, delivery_id desc, run desc, num
 // position that the next one begins at; nil at the end. See [Tx.Deliveries].
 func (t *Tx) AttemptLog(ctx context.Context, f *AttemptFilter) ([]schemas.Attempt, *AttemptPosition, error) {
 	span, rest := f.conditions()
-	sql, args := pageOf("webhook_attempts", attemptColumnNames, attemptOrder, span, rest, f.Limit)
+	sql, args := spanPage("webhook_attempts", attemptColumnNames, attemptOrder, span, rest, f.Limit)
 	rows, _ := t.tx.Query(ctx, sql, args...) // CollectRows reports the error
 	as, err := pgx.CollectRows(rows, pgx.RowToStructByPos[schemas.Attempt])
 	if err != nil {

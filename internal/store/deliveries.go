@@ -86,7 +86,7 @@ const maxScan = 10_000
 // position that the next one begins at; nil at the end.
 func (t *Tx) Deliveries(ctx context.Context, f *DeliveryFilter) ([]Delivery, *DeliveryPosition, error) {
 	span, rest := f.conditions()
-	sql, args := pageOf("webhook_deliveries", deliveryColumns, deliveryOrder, span, rest, f.Limit)
+	sql, args := spanPage("webhook_deliveries", deliveryColumns, deliveryOrder, span, rest, f.Limit)
 	rows, _ := t.tx.Query(ctx, sql, args...) // CollectRows reports the error
 	ds, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Delivery])
 	if err != nil {
@@ -195,9 +195,9 @@ func (c *conditions) sql(from int) string {
 	return s
 }
 
-// pageOf reads a page and one row more from a span of a log, in the order of the
+// spanPage reads a page and one row more from a span of a log, in the order of the
 // index that the span belongs to.
-func pageOf(table, columns, order string, span, rest conditions, limit int) (string, []any) {
+func spanPage(table, columns, order string, span, rest conditions, limit int) (string, []any) {
 	sql := fmt.Sprintf(`select %s from %s where %s%s limit %d`, columns, table, span.sql(1), order, limit+1)
 	if len(rest.text) > 0 {
 		sql = fmt.Sprintf(`select %s from (select * from %s where %s%s limit %d) looked_at where %s%s limit %d`,

@@ -4,12 +4,12 @@ package store
 
 func (f *DeliveryFilter) SQL() (string, []any) {
 	span, rest := f.conditions()
-	return pageOf("webhook_deliveries", deliveryColumns, deliveryOrder, span, rest, f.Limit)
+	return spanPage("webhook_deliveries", deliveryColumns, deliveryOrder, span, rest, f.Limit)
 }
 
 func (f *AttemptFilter) SQL() (string, []any) {
 	span, rest := f.conditions()
-	return pageOf("webhook_attempts", attemptColumnNames, attemptOrder, span, rest, f.Limit)
+	return spanPage("webhook_attempts", attemptColumnNames, attemptOrder, span, rest, f.Limit)
 }
 
 var StatisticsQueries = statisticsQueries
