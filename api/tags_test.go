@@ -55,6 +55,8 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 		hosted + "/notifications":            notificationQuery{}, hosted + "/bookings": hostBookingQuery{},
 		feed: eventsQuery{}, feed + "/stream": followQuery{},
 		"/api/v1/properties/{property_id}/availability": availabilityQuery{},
+		hooks + "/{subscription_id}/deliveries":         deliveryQuery{}, hooks + "/{subscription_id}/attempts": attemptQuery{},
+		hooks + "/{subscription_id}/deliveries/{delivery_id}": oneDeliveryQuery{},
 	} {
 		all, _ := namesOf(q)
 		var said []string
