@@ -84,6 +84,7 @@ const (
 	SchemaEvent        = "booking-event"
 	SchemaSubscription = "webhook-subscription"
 	SchemaDelivery     = "webhook-delivery"
+	SchemaHold         = "webhook-hold"
 	SchemaAttempt      = "webhook-attempt"
 	SchemaFeed         = "host-notification"
 	SchemaProgress     = "outbox-progress"
@@ -103,6 +104,12 @@ func (s *Subscription) Meta() Meta {
 // Meta describes the delivery's record. Its id is unique for each hop.
 func (d *Delivery) Meta(now time.Time) Meta {
 	return Meta{ID: fmt.Sprintf("%s-%d-%d-%d", d.ID, d.Run, d.Attempt, d.Hop), Type: "webhook.delivery", Subject: string(d.SubscriptionID), Time: now, Schema: SchemaDelivery}
+}
+
+// Meta describes the hold's record. A hold is a state and not an event, so its id
+// tells of the moment.
+func (h *Hold) Meta(now time.Time) Meta {
+	return Meta{ID: fmt.Sprintf("%s-%d", h.Key(), now.UnixMicro()), Type: "webhook.hold", Subject: h.Key(), Time: now, Schema: SchemaHold}
 }
 
 // Meta describes the attempt's record.

@@ -38,6 +38,9 @@ type Delivery struct {
 	CreatedAt      time.Time      `json:"created_at"` // of this run
 	// NotBefore is set when a wait is longer than the tier that it was put on.
 	NotBefore *time.Time `json:"not_before,omitempty"`
+	// TurnAt is when its turn comes under its subscription's rate limit; it holds only
+	// for the lane that gave it out.
+	TurnAt *time.Time `json:"turn_at,omitempty"`
 	// DeadReason is set on webhook.dead only.
 	DeadReason string `json:"dead_reason,omitempty"`
 	// LastStatus and LastError are those of the attempt before, if any.

@@ -30,6 +30,8 @@ var types = []struct {
 	{schemas.SchemaSubscription, "", schemas.Subscription{}},
 	{schemas.SchemaSubscription, "secret", schemas.SealedSecret{}},
 	{schemas.SchemaDelivery, "", schemas.Delivery{}},
+	{schemas.SchemaHold, "", schemas.Hold{}},
+	{schemas.SchemaHold, "outstanding", schemas.Outstanding{}},
 	{schemas.SchemaAttempt, "", schemas.Attempt{}},
 	{schemas.SchemaFeed, "", schemas.FeedRecord{}},
 	{schemas.SchemaFeed, "notification", schemas.Notification{}},

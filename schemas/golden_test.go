@@ -21,6 +21,7 @@ var recode = map[string]func([]byte) ([]byte, error){
 	schemas.SchemaEvent:        recodeAs[schemas.Event],
 	schemas.SchemaSubscription: recodeAs[schemas.Subscription],
 	schemas.SchemaDelivery:     recodeAs[schemas.Delivery],
+	schemas.SchemaHold:         recodeAs[schemas.Hold],
 	schemas.SchemaAttempt:      recodeAs[schemas.Attempt],
 	schemas.SchemaFeed:         recodeAs[schemas.FeedRecord],
 	schemas.SchemaProgress:     recodeAs[schemas.Progress],

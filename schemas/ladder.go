@@ -3,6 +3,7 @@ package schemas
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -60,6 +61,20 @@ func (l Ladder) Tiers() []time.Duration {
 	t := slices.Clone(l)
 	slices.Sort(t)
 	return slices.Compact(t)
+}
+
+// HoldsFor is how long a tier keeps the records of a subscription. From a minute
+// on it is up to a tenth less than its name says, by an amount that belongs to the
+// subscription: endpoints that failed together are not called together again, and
+// within one the order stays. On shorter tiers the spread would be less than the
+// network's own.
+func HoldsFor(tier time.Duration, s SubscriptionID) time.Duration {
+	if tier < time.Minute {
+		return tier
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(s))
+	return tier - tier/10*time.Duration(h.Sum32()%1000)/1000
 }
 
 // Covering is the shortest tier that is at least d, else the longest: whoever

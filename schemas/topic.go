@@ -21,6 +21,7 @@ const (
 	BookingEvents     Table  = "booking.events"
 	Subscriptions     Table  = "webhook.subscriptions"
 	OutboxProgress    Table  = "outbox.progress"
+	Holds             Table  = "webhook.holds"
 	Deliveries        Stream = "webhook.deliveries"
 	DeadLetters       Stream = "webhook.dead"
 	Attempts          Stream = "webhook.attempts"
@@ -67,6 +68,7 @@ func Topics(o TopicOptions) []Topic {
 		{string(Subscriptions), 1, compacted()},
 		{string(OutboxProgress), 1, compacted()},
 		{string(Deliveries), o.Partitions, kept(7 * day)},
+		{string(Holds), o.Partitions, compacted()},
 		{string(DeadLetters), o.Partitions, kept(30 * day)},
 		{string(Attempts), o.Partitions, kept(30 * day)},
 		{string(HostNotifications), o.Partitions, kept(7 * day)},

@@ -195,8 +195,8 @@ func TestEveryTopicSaysHowLongItKeepsRecords(t *testing.T) {
 			t.Errorf("%s has %d partitions, want %d", topic.Name, topic.Partitions, want)
 		}
 	}
-	if len(seen) != 8+7 {
-		t.Errorf("%d topics, want 15", len(seen))
+	if len(seen) != 9+7 {
+		t.Errorf("%d topics, want 16", len(seen))
 	}
 }
 

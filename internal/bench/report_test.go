@@ -85,6 +85,7 @@ func TestMarksAreJudgedByMedians(t *testing.T) {
 	figure := func(name string, values, raw []float64) *Measurement {
 		return &Measurement{Figures: []*Figure{{Name: name, Values: values, Limit: "raw", Raw: raw}}}
 	}
+	fiveHang := func(m *Measurement) { markHangOf(m, 5) }
 	for name, c := range map[string]struct {
 		m    *Measurement
 		mark func(*Measurement)
@@ -98,11 +99,11 @@ func TestMarksAreJudgedByMedians(t *testing.T) {
 		"latency":                     {figure(fromEvent(300, 99), []float64{49, 400, 12}, nil), markLatency, true},
 		"latency, too slow":           {figure(fromEvent(300, 99), []float64{50}, nil), markLatency, false},
 		"latency, not measured":       {&Measurement{}, markLatency, false},
-		"hang, a small ratio":         {figure(whileHanging, []float64{110}, []float64{100}), markHang, true},
-		"hang, a small difference":    {figure(whileHanging, []float64{6}, []float64{2}), markHang, true},
-		"hang, neither":               {figure(whileHanging, []float64{20}, []float64{10}), markHang, false},
-		"hang, ratio of the same run": {figure(whileHanging, []float64{10, 100, 1000}, []float64{10, 100, 1000}), markHang, true},
-		"hang, not measured":          {&Measurement{}, markHang, false},
+		"hang, a small ratio":         {figure(whileHanging(5, 99), []float64{110}, []float64{100}), fiveHang, true},
+		"hang, a small difference":    {figure(whileHanging(5, 99), []float64{6}, []float64{2}), fiveHang, true},
+		"hang, neither":               {figure(whileHanging(5, 99), []float64{20}, []float64{10}), fiveHang, false},
+		"hang, ratio of the same run": {figure(whileHanging(5, 99), []float64{10, 100, 1000}, []float64{10, 100, 1000}), fiveHang, true},
+		"hang, not measured":          {&Measurement{}, fiveHang, false},
 	} {
 		c.mark(c.m)
 		if len(c.m.Marks) != 1 || c.m.Marks[0].Met != c.met {

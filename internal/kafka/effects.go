@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,11 @@ type Effect struct {
 	// never will be.
 	Item    *Item
 	Records []*kgo.Record
+	// Latest, if set, makes one record more, or nil, at each time that the effect is
+	// written, in the order of Put and from one goroutine: a state, of which only the
+	// last record counts. Were it made before, one that is refused and written again
+	// would come after younger ones.
+	Latest func() *kgo.Record
 	// Settled is told which of the two it was, before the item is; it may be nil and
 	// must not block.
 	Settled func(durable bool)
@@ -134,14 +140,20 @@ func abandon(x Effect) {
 func (e *Effects) write(x Effect) {
 	var (
 		mu      sync.Mutex
-		left    = len(x.Records)
 		refused refusals
+		records = x.Records
 	)
+	if x.Latest != nil {
+		if refused.latest = x.Latest(); refused.latest != nil {
+			records = append(slices.Clip(records), refused.latest)
+		}
+	}
+	left := len(records)
 	if left == 0 {
 		e.settle(x, refused)
 		return
 	}
-	for _, r := range x.Records {
+	for _, r := range records {
 		// Not the item's context: a leaving partition waits for writes that are under
 		// way, and closing the client ends those that no broker takes.
 		e.cl.Produce(context.Background(), r, func(r *kgo.Record, err error) {
@@ -160,7 +172,9 @@ func (e *Effects) write(x Effect) {
 // refusals are the records of one effect that were not written: those that may be
 // tried again, and those that no broker will ever take.
 type refusals struct {
+	latest          *kgo.Record // what Latest made, which is never written again itself
 	forNow, forGood []*kgo.Record
+	again           bool // something may be tried again
 	err             error
 }
 
@@ -171,7 +185,10 @@ func (f *refusals) add(r *kgo.Record, err error) {
 	case forGood(err):
 		f.forGood = append(f.forGood, r)
 	default:
-		f.forNow = append(f.forNow, r)
+		f.again = true
+		if r != f.latest {
+			f.forNow = append(f.forNow, r)
+		}
 	}
 	f.err = errors.Join(f.err, err)
 }
@@ -190,13 +207,16 @@ func (e *Effects) settle(x Effect, f refusals) {
 		return
 	}
 	e.failed()
-	e.logger.Error("a write was refused", slog.String("reader", e.reader), slog.Int("records", len(f.forNow)+len(f.forGood)), slog.Int("tries", x.tries), slog.Any("error", err))
+	e.logger.Error("a write was refused", slog.String("reader", e.reader), slog.Int("records", len(x.Records)), slog.Int("tries", x.tries), slog.Any("error", err))
 	x.Records = f.forNow
+	if slices.Contains(f.forGood, f.latest) {
+		x.Latest = nil
+	}
 	// Poison that is refused is lost to people, but must not stop the partition.
 	if len(f.forGood) > 0 && f.forGood[0].Topic != string(schemas.PoisonRecords) {
 		x.Records = append(x.Records, e.poisoned(x, err).Records...)
 	}
-	if len(f.forNow) == 0 {
+	if !f.again {
 		e.Put(x)
 		return
 	}

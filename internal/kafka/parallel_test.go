@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/krib-ai/krib/schemas"
 )
 
 // broker is a fake cluster with one topic, and a client of it.
@@ -271,6 +274,84 @@ func TestEffectsMarkAnItemAfterItsRecordsAreWritten(t *testing.T) {
 	}
 	if got := committed(t, cl, "g", "things", 0); got != 1 {
 		t.Errorf("committed %d, want 1", got)
+	}
+}
+
+func TestAStateIsMadeEachTimeThatItIsWritten(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "things", "states"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	conf := Config{Brokers: c.ListenAddrs(), Logger: slog.New(slog.DiscardHandler)}
+	cl, err := NewProducer(conf, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	produce(t, cl, "things", 0, 2)
+	items := make(chan *Item, 2)
+	p, _ := consume(t, conf, ParallelOptions{Group: "g", Topics: []string{"things"}, Handle: func(it *Item) { items <- it }})
+	refused := make(chan struct{}, 100)
+	e := NewEffects("g", p.Client(), conf.Logger, func() { refused <- struct{}{} })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go e.Run(ctx)
+	var state atomic.Int64
+	settled := make(chan bool, 2)
+	put := func(topic string, at int64) {
+		it := <-items
+		if _, ok := it.Begin(); !ok {
+			t.Fatal("the partition has left")
+		}
+		state.Store(at)
+		e.Put(Effect{
+			Item: it, Records: []*kgo.Record{{Topic: topic, Value: []byte("an effect")}}, Settled: func(ok bool) { settled <- ok },
+			Latest: func() *kgo.Record { return &kgo.Record{Topic: "states", Value: fmt.Append(nil, state.Load())} },
+		})
+	}
+	put("late", 1) // there is no such topic yet
+	<-refused
+	put("things", 2)
+	if !<-settled {
+		t.Fatal("the second was lost")
+	}
+	if err := CreateTopics(t.Context(), cl, []schemas.Topic{{Name: "late", Partitions: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if !<-settled {
+		t.Fatal("the first was lost")
+	}
+	var states []string
+	err = ReadPartition(t.Context(), cl, conf, "test", "states", 0, func(r *kgo.Record) { states = append(states, string(r.Value)) })
+	if err != nil || len(states) < 3 || states[0] != "1" || states[len(states)-1] != "2" {
+		t.Errorf("states: %v, %v", states, err)
+	}
+}
+
+func TestAPartitionIsReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	conf, cl := broker(t, "things", 2)
+	got := func(partition int32) (n int, err error) {
+		err = ReadPartition(t.Context(), cl, conf, "test", "things", partition, func(*kgo.Record) { n++ })
+		return n, err
+	}
+	if n, err := got(0); n != 0 || err != nil {
+		t.Errorf("an empty one has %d records, %v", n, err)
+	}
+	produce(t, cl, "things", 0, 1000)
+	produce(t, cl, "things", 1, 1)
+	if n, err := got(0); n != 1000 || err != nil {
+		t.Errorf("%d records, %v", n, err)
+	}
+	if _, err := got(2); err == nil {
+		t.Error("a partition that is not there was read")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := ReadPartition(ctx, cl, conf, "test", "things", 0, func(*kgo.Record) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("when asked to stop: %v", err)
 	}
 }
 

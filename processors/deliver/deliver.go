@@ -5,10 +5,12 @@
 // It guarantees that a delivery is attempted at least once and never lost: what
 // follows from a request is acknowledged by Kafka before its record is marked,
 // so a crash between the two repeats the request. The work of one booking for
-// one subscription is begun in order, except for what has failed once. And no
-// endpoint can hurt another: each has a lane with a bound on its requests, a
-// bounded queue and a breaker, and what would wait there for more than about a
-// second waits on a tier topic instead, without using up an attempt.
+// one subscription is begun in order, except for what has failed once; where the
+// subscription asks for it, later events wait for that too, or make it needless,
+// and what is outstanding stands on webhook.holds. And no endpoint can hurt
+// another: each has a lane with a bound on its requests, a bounded queue and a
+// breaker, and what would wait there for more than about a second waits on a tier
+// topic instead, without using up an attempt.
 //
 // It does not decide about subscriptions: an attempt says that a receiver wants
 // no more, and whoever reads the attempts switches the subscription off.
@@ -77,6 +79,9 @@ type Worker struct {
 	in      *kafka.Parallel
 	effects *kafka.Effects
 	lanes   *lanes
+	holds   *holds
+	gate    *gate
+	kafka   kafka.Config
 
 	alarm       rate.Sometimes
 	current     chan struct{} // closed once the table was current
@@ -111,11 +116,15 @@ func New(o Options) (*Worker, error) {
 		alarm:   rate.Sometimes{Interval: time.Second},
 		current: make(chan struct{}),
 	}
+	w.holds, w.kafka = w.lanes.holds, o.Kafka
 	w.metrics = newMetrics(o.Registry, w.lanes)
-	w.subs = newSubscriptions(o.Ring, o.Logger, w.poisonedSubscription)
-	w.lanes.attempt, w.lanes.park, w.lanes.bury = w.attempt, w.park, w.bury
-	w.lanes.repeat, w.lanes.urlOf = w.metrics.repeats.Inc, w.subs.url
+	w.subs = newSubscriptions(o.Ring, o.Logger, w.poisonedRecord)
+	w.subs.changed = w.lanes.changed
+	w.holds.bound, w.holds.full = w.longest(), w.metrics.unheld.Inc
+	w.lanes.attempt, w.lanes.park, w.lanes.bury, w.lanes.supersede = w.attempt, w.park, w.bury, w.supersede
+	w.lanes.repeat, w.lanes.choicesOf = w.metrics.repeats.Inc, w.subs.choices
 	w.lanes.testAge = o.Timeout + testGrace
+	w.gate = &gate{load: w.loadHolds, pass: w.lanes.arrive, warn: w.holdsUnread, parts: map[*kafka.Partition]*doorway{}}
 	return w, w.connect(o)
 }
 
@@ -125,7 +134,7 @@ func (w *Worker) connect(o Options) (err error) {
 		return err
 	}
 	w.in, err = kafka.NewParallel(o.Kafka, kafka.ParallelOptions{
-		Group: Group, Topics: []string{string(schemas.Deliveries)}, Handle: w.handle, Revoked: w.lanes.dropped,
+		Group: Group, Topics: []string{string(schemas.Deliveries)}, Handle: w.handle, Revoked: w.revoked,
 		// With what comes after the drain, a stop in front of an endpoint that hangs
 		// takes about five seconds.
 		Drain: 4 * time.Second,
@@ -226,7 +235,18 @@ func (w *Worker) handle(it *kafka.Item) {
 		w.effects.Poison(it, err)
 		return
 	}
-	w.lanes.arrive(&job{item: it, d: d, trace: traceOf(it.Record)})
+	w.gate.come(&job{item: it, d: d, trace: traceOf(it.Record)})
+}
+
+// revoked forgets a partition, from the gate inwards.
+func (w *Worker) revoked(topic string, partition int32) {
+	w.gate.leave(topic, partition)
+	w.lanes.dropped(topic, partition)
+	w.holds.drop(topic, partition)
+}
+
+func (w *Worker) holdsUnread(err error) {
+	w.logger.Error("a partition's holds cannot be read; its deliveries wait", slog.Any("error", err))
 }
 
 // traceOf is the record's trace context, if it has the form of one: it goes into
@@ -244,11 +264,11 @@ func traceOf(r *kgo.Record) string {
 	return t
 }
 
-// poisonedSubscription writes a record of the table that cannot be decoded to
-// krib.poison. The table skips it and keeps the subscription's former state.
-func (w *Worker) poisonedSubscription(r *kgo.Record, cause error) {
+// poisonedRecord writes a record of a compacted topic that cannot be decoded to
+// krib.poison. Its reader skips it and keeps the former state of its key.
+func (w *Worker) poisonedRecord(r *kgo.Record, cause error) {
 	w.metrics.poison.Inc()
-	w.logger.Error("a subscription cannot be decoded", slog.String("topic", r.Topic), slog.Int64("offset", r.Offset), slog.Any("error", cause))
+	w.logger.Error("a record of a table cannot be decoded", slog.String("topic", r.Topic), slog.Int64("offset", r.Offset), slog.Any("error", cause))
 	p, err := kafka.PoisonOf(Group, r, cause)
 	if err != nil {
 		return

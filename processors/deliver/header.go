@@ -13,15 +13,19 @@ import (
 
 const userAgent = "Krib-AI-Webhook/1.0"
 
-// Signed is what the headers of one attempt tell and vouch for. Secrets must not
-// be empty; the newest stands first. Bearer and TraceParent may be.
+// Signed is what the headers of one attempt tell and vouch for. Secrets are those of
+// HMAC, the newest first. They may be empty where Signatures are given; Bearer and
+// TraceParent may always be.
 type Signed struct {
-	EventID     schemas.EventID
-	EventType   schemas.EventType
-	DeliveryID  schemas.DeliveryID
-	Attempt     int // from 1
-	Body        []byte
-	Secrets     [][]byte
+	EventID    schemas.EventID
+	EventType  schemas.EventType
+	DeliveryID schemas.DeliveryID
+	Attempt    int // from 1
+	Body       []byte
+	Secrets    [][]byte
+	// Signatures are those of webhook-signature, the newest first; nil for one v1 of
+	// each secret.
+	Signatures  []string
 	Bearer      schemas.Secret
 	TraceParent string
 }
@@ -30,9 +34,11 @@ type Signed struct {
 // signed with every secret, and the original contract's, signed with the newest.
 func Header(s *Signed, at time.Time) http.Header {
 	unix := strconv.FormatInt(at.Unix(), 10)
-	signatures := make([]string, len(s.Secrets))
-	for i, secret := range s.Secrets {
-		signatures[i] = Sign(string(s.EventID), at, s.Body, secret)
+	signatures := s.Signatures
+	if signatures == nil {
+		for _, secret := range s.Secrets {
+			signatures = append(signatures, Sign(string(s.EventID), at, s.Body, secret))
+		}
 	}
 	h := http.Header{}
 	h.Set("Content-Type", "application/json")
@@ -43,7 +49,9 @@ func Header(s *Signed, at time.Time) http.Header {
 	h.Set("X-Webhook-Event", string(s.EventType))
 	h.Set("X-Webhook-ID", string(s.DeliveryID))
 	h.Set("X-Webhook-Timestamp", timestampOf(s.Body, unix))
-	h.Set("X-Webhook-Signature", bodySignature(s.Body, s.Secrets[0]))
+	if len(s.Secrets) > 0 {
+		h.Set("X-Webhook-Signature", bodySignature(s.Body, s.Secrets[0]))
+	}
 	h.Set("X-Webhook-Attempt", strconv.Itoa(s.Attempt))
 	if s.Bearer != "" {
 		h.Set("Authorization", "Bearer "+s.Bearer.Reveal())
@@ -52,6 +60,31 @@ func Header(s *Signed, at time.Time) http.Header {
 		h.Set("traceparent", s.TraceParent)
 	}
 	return h
+}
+
+// reserved says that a subscription cannot set a header: the webhook's own, those
+// that belong to the connection or to the body's form, and those that a transport
+// acts upon.
+func reserved(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "host", "content-length", "content-type", "content-encoding", "transfer-encoding", "trailer", "te", "connection",
+		"keep-alive", "proxy-connection", "upgrade", "expect", "accept-encoding", "user-agent", "traceparent", "tracestate":
+		return true
+	}
+	return strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "x-webhook-")
+}
+
+// headerName says that a name is a token, as HTTP wants it.
+func headerName(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	})
+}
+
+// headerValue says that a value breaks no line and holds no control character.
+func headerValue(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
 // timestampOf is the body's own timestamp, as it stands there: the original's

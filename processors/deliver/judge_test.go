@@ -109,6 +109,7 @@ func TestRetryAfterIsReadInBothForms(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for s, want := range map[string]time.Duration{
 		"": 0, "x": 0, "-5": 0, "1.5": 0, "0": 0, "120": 2 * time.Minute, " 3 ": 3 * time.Second,
+		"31536000": 24 * time.Hour, "Mon, 01 Mar 2027 12:00:00 GMT": 24 * time.Hour, "soon": 0, "7s": 0, "Sun, 01 Mar": 0,
 		"86400": 24 * time.Hour, "86401": 24 * time.Hour, "9223372036854775807": 24 * time.Hour,
 		"Sun, 01 Mar 2026 12:10:00 GMT": 10 * time.Minute,
 		"Sun, 01 Mar 2026 11:10:00 GMT": 0,

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+	"golang.org/x/time/rate"
 
 	"github.com/krib-ai/krib/internal/kafka"
 	"github.com/krib-ai/krib/schemas"
@@ -38,13 +39,16 @@ type laneKey struct {
 	test         bool
 }
 
-// A job is one delivery on its way through this process. All but its first four
+// A job is one delivery on its way through this process. All but its first five
 // members belong to the lanes' lock.
 type job struct {
 	item  *kafka.Item
 	d     schemas.Delivery
 	trace string
 	lane  *lane
+	// touched says that the job has changed its booking's hold. It belongs to whoever
+	// has the job in hand.
+	touched bool
 
 	order   uint64 // its place in the lane's arrivals
 	arrived time.Time
@@ -95,6 +99,12 @@ type lane struct {
 	shutTill time.Time // no request before: the breaker's wait
 	asked    time.Time // no request before: Retry-After
 	lastUsed time.Time
+
+	ordering  schemas.Ordering
+	perMinute int           // the subscription's rate limit
+	pace      *rate.Limiter // nil for no limit
+	paceTimer *time.Timer
+	turn      time.Time // the last that was given out to a parked record
 
 	parked map[schemas.BookingID][]parkedJob
 }

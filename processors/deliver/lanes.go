@@ -41,9 +41,12 @@ type lanes struct {
 	// tier.
 	park func(j *job, tier time.Duration, why parkReason)
 	bury func(j *job, class schemas.ErrorClass, text string)
-	// urlOf is the URL that a subscription has now, empty if that is not known.
-	urlOf   func(schemas.SubscriptionID) string
-	testAge time.Duration // the age at which nobody waits for a test any more
+	// supersede ends a begun job that a later event has made needless.
+	supersede func(*job)
+	// choicesOf are what a subscription says now.
+	choicesOf func(schemas.SubscriptionID) choices
+	holds     *holds
+	testAge   time.Duration // the age at which nobody waits for a test any more
 
 	wg sync.WaitGroup
 
@@ -60,7 +63,8 @@ func newLanes(ladder schemas.Ladder, maxInFlight int) *lanes {
 	return &lanes{
 		ladder: ladder, byKey: map[laneKey]*lane{}, parts: map[*kafka.Partition]*presence{},
 		pool: newPool(maxInFlight), seen: newSeen(), repeat: func() {},
-		urlOf: func(schemas.SubscriptionID) string { return "" },
+		choicesOf: func(schemas.SubscriptionID) choices { return choices{} },
+		holds:     newHolds(ladder.Total()),
 	}
 }
 
@@ -85,6 +89,11 @@ func (s *lanes) arriveLocked(j *job) {
 	now := time.Now()
 	l := s.lane(j, now)
 	j.lane, j.arrived = l, now
+	s.holds.note(j)
+	if s.isSuperseded(l, j) {
+		s.supersedeLocked(j)
+		return
+	}
 	if wait, why := s.parkFor(l, j, now); wait > 0 {
 		s.parkLocked(j, wait, why, now)
 		return
@@ -111,7 +120,7 @@ func (s *lanes) lane(j *job, now time.Time) *lane {
 		s.byKey[key] = l
 	}
 	l.lastUsed = now
-	l.moved(s.urlOf(j.d.SubscriptionID))
+	l.choose(s.choicesOf(j.d.SubscriptionID), now)
 	return l
 }
 
@@ -137,6 +146,10 @@ func (s *lanes) letGo(j *job) {
 // pump begins what may begin.
 func (s *lanes) pump(l *lane) {
 	for len(l.ready) > 0 && l.inFlight < l.slots() {
+		if wait := l.paceWait(1, time.Now()); wait > 0 {
+			s.pumpAfter(l, wait)
+			return
+		}
 		if l.inFlight >= s.pool.room(l.answers()) {
 			if !l.hungry {
 				l.hungry = true
@@ -161,12 +174,9 @@ func (s *lanes) allow(l *lane) (report func(error), ok bool) {
 }
 
 func (s *lanes) begin(l *lane, report func(error)) {
-	j := l.pop()
-	if class, text := s.outwaited(j, time.Now()); class != "" {
+	j, now := l.pop(), time.Now()
+	if !s.goes(l, j, now) {
 		report(errUncounted)
-		s.leave(j)
-		l.unchain(j)
-		s.buryLocked(j, class, text)
 		return
 	}
 	ctx, ok := j.item.Begin()
@@ -177,12 +187,37 @@ func (s *lanes) begin(l *lane, report func(error)) {
 		s.letGo(j)
 		return
 	}
-	j.report, j.begun, j.url = report, time.Now(), l.url
+	j.report, j.begun, j.url = report, now, l.url
+	if l.pace != nil {
+		l.pace.AllowN(now, 1) // it does: pump has looked
+	}
 	l.inFlight++
 	j.full = l.inFlight >= l.slots()
 	s.pool.take()
 	j.linger = time.AfterFunc(lingerAfter, func() { s.lingers(j) })
 	s.wg.Go(func() { s.attempt(ctx, j) })
+}
+
+// goes says whether a job whose turn has come is still to be made, and settles it
+// if not: since it arrived, the one before it may have failed, or a later one come.
+func (s *lanes) goes(l *lane, j *job, now time.Time) bool {
+	s.holds.note(j)
+	class, text := s.outwaited(j, now)
+	superseded, held := s.isSuperseded(l, j), s.heldFor(l, j, now)
+	if class == "" && !superseded && held == 0 {
+		return true
+	}
+	s.leave(j)
+	l.unchain(j)
+	switch {
+	case class != "":
+		s.buryLocked(j, class, text)
+	case superseded:
+		s.supersedeLocked(j)
+	default:
+		s.parkLocked(j, held, parkHeld, now)
+	}
+	return false
 }
 
 // lingers is called when a request is older than lingerAfter. An endpoint that
@@ -252,15 +287,23 @@ func (s *lanes) learn(l *lane, j *job, r result, now time.Time) {
 // here and in the lanes that waited for a slot.
 func (s *lanes) settleLane(l *lane, now time.Time) {
 	if l.queued > 0 && len(s.ladder) > 0 && !l.key.test {
-		if closed, why := l.closedFor(now); closed > 0 {
-			s.evict(l, 0, closed, why, now)
-		} else if keep, most := s.keeps(l); l.limit.wait(l.queued) > most {
-			s.evict(l, int(keep/max(l.limit.mean/time.Duration(l.limit.now()), 1)), parkAfter, parkFlood, now)
-		}
+		s.shed(l, now)
 	}
 	s.unpause(l, now)
 	s.pump(l)
 	s.feed()
+}
+
+// shed parks what would wait too long in a lane.
+func (s *lanes) shed(l *lane, now time.Time) {
+	if closed, why := l.closedFor(now); closed > 0 {
+		s.evict(l, 0, closed, why, now)
+		return
+	}
+	s.evictPaced(l, now)
+	if keep, most := s.keeps(l); l.limit.wait(l.queued) > most {
+		s.evict(l, int(keep/max(l.limit.mean/time.Duration(l.limit.now()), 1)), parkAfter, parkFlood, now)
+	}
 }
 
 // feed gives free slots to the lanes that wait for one, each in its turn.

@@ -17,6 +17,7 @@ type metrics struct {
 	repeats  prometheus.Counter
 	ours     prometheus.Counter
 	refused  prometheus.Counter
+	unheld   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
@@ -36,12 +37,13 @@ func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
 		poison:  counter("poison_total", "Records that could not be decoded."),
 		repeats: counter("repeats_total", "Records that were dropped because they had been seen."),
 		ours:    counter("ours_total", "Deliveries parked because of our own faults."),
+		unheld:  counter("unheld_total", "Deliveries whose order is not kept because too many bookings are held."),
 		refused: counter("refused_writes_total", "Writes that Kafka refused."),
 	}
 	parked := f.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "krib", Subsystem: "deliver", Name: "parked_total", Help: "Records parked on a tier, by reason.",
 	}, []string{"reason"})
-	for _, why := range []parkReason{parkFlood, parkClosed, parkAsked, parkBehind, parkNotBefore, parkOurs} {
+	for _, why := range []parkReason{parkFlood, parkClosed, parkAsked, parkBehind, parkNotBefore, parkOurs, parkHeld, parkTurn} {
 		m.parked[why] = parked.WithLabelValues(string(why))
 	}
 	for _, o := range []schemas.Outcome{schemas.Delivered, schemas.Retry, schemas.Dead, schemas.Gone} {
@@ -55,6 +57,7 @@ func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
 	gauge("lanes", "Endpoints with a lane.", func() int { n, _, _, _ := l.counts(); return n })
 	gauge("in_flight", "Requests in flight.", func() int { _, n, _, _ := l.counts(); return n })
 	gauge("queued", "Records waiting in lanes.", func() int { _, _, n, _ := l.counts(); return n })
+	gauge("holds", "Bookings with a delivery outstanding, for subscriptions that want order.", l.holds.count)
 	gauge("breakers_open", "Lanes whose breaker is not closed.", func() int { _, _, _, n := l.counts(); return n })
 	return m
 }

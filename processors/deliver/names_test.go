@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +19,37 @@ import (
 // nameServer answers for good.test with a loopback address, unless it is down,
 // and fails for every other name.
 func nameServer(t *testing.T, down *atomic.Bool) *net.Resolver {
+	t.Helper()
+	return resolver(t, func(query []byte) []byte { return reply(query, down.Load()) })
+}
+
+// A rebinding name server gives good.test an address of 127.0.0.0/24 that moves.
+type rebinding struct {
+	mu   sync.Mutex
+	last byte
+}
+
+func (n *rebinding) move(last byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.last = last
+}
+
+func (n *rebinding) serve(t *testing.T) *net.Resolver {
+	t.Helper()
+	return resolver(t, func(query []byte) []byte {
+		out := reply(query, false)
+		if out[7] == 1 { // one answer, whose last byte is the address's
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			out[len(out)-1] = n.last
+		}
+		return out
+	})
+}
+
+// resolver asks a name server of this test, which answers what answer says.
+func resolver(t *testing.T, answer func(query []byte) []byte) *net.Resolver {
 	t.Helper()
 	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
@@ -31,7 +63,7 @@ func nameServer(t *testing.T, down *atomic.Bool) *net.Resolver {
 			if err != nil {
 				return
 			}
-			_, _ = conn.WriteTo(reply(b[:n], down.Load()), from)
+			_, _ = conn.WriteTo(answer(b[:n]), from)
 		}
 	}()
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {

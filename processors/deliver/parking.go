@@ -32,6 +32,8 @@ const (
 	parkBehind    parkReason = "behind"     // an earlier event of the booking is parked
 	parkNotBefore parkReason = "not_before" // it came back before its time
 	parkOurs      parkReason = "ours"       // our own fault
+	parkHeld      parkReason = "held"       // an earlier event of the booking is outstanding
+	parkTurn      parkReason = "rate_limit" // the subscription's rate limit
 )
 
 // parkFor is how long a record must be parked, and why; zero if it may wait in
@@ -44,12 +46,18 @@ func (s *lanes) parkFor(l *lane, j *job, now time.Time) (time.Duration, parkReas
 		l.behind(j, now)
 		return nb.Sub(now), parkNotBefore
 	}
-	behind := l.behind(j, now)
-	if closed, why := l.closedFor(now); closed > 0 {
+	behind, held := l.behind(j, now), s.heldFor(l, j, now)
+	closed, why := l.closedFor(now)
+	switch {
+	case held > closed:
+		return held, parkHeld
+	case closed > 0:
 		return max(closed, behind), why
-	}
-	if behind > 0 {
+	case behind > 0:
 		return behind, parkBehind
+	}
+	if wait := s.turnFor(l, j, now); wait > 0 {
+		return wait, parkTurn
 	}
 	healthy := l.healthy(now)
 	if s.fits(l, parkedBefore(&j.d) && healthy) {
@@ -59,6 +67,21 @@ func (s *lanes) parkFor(l *lane, j *job, now time.Time) (time.Duration, parkReas
 		return 0, ""
 	}
 	return max(l.limit.wait(l.queued), parkAfter), parkFlood
+}
+
+// heldFor is how long a record waits because its subscription wants each booking's
+// events in order and an earlier one is outstanding.
+func (s *lanes) heldFor(l *lane, j *job, now time.Time) time.Duration {
+	if l.ordering != schemas.OrderBooking || len(s.ladder) == 0 {
+		return 0
+	}
+	return s.holds.behind(j, now)
+}
+
+// isSuperseded says that a record's subscription wants the latest of a booking
+// only, and that it is not.
+func (s *lanes) isSuperseded(l *lane, j *job) bool {
+	return l.ordering == schemas.OrderLatest && s.holds.superseded(j)
 }
 
 // fits says whether one more record may wait in the lane. One that has been
@@ -132,13 +155,25 @@ func (s *lanes) buryLocked(j *job, class schemas.ErrorClass, text string) {
 	s.bury(j, class, text)
 }
 
+func (s *lanes) supersedeLocked(j *job) {
+	if _, ok := j.item.Begin(); !ok {
+		s.letGo(j)
+		return
+	}
+	s.supersede(j)
+}
+
 // tierFor is the tier for a wait. Where the receiver named the moment, the rest
 // is approached from below: rounding up once more on each return would make 27 h
 // of 24. So is the wait behind a flood, which is a guess at the pace of a busy
-// moment: six seconds that turn out to be one must not become thirty.
+// moment: six seconds that turn out to be one must not become thirty. And so is a
+// turn under a rate limit.
 func tierFor(ladder schemas.Ladder, wait time.Duration, why parkReason) time.Duration {
+	if why == parkTurn {
+		wait = min(wait, maxTurn)
+	}
 	tier, _ := ladder.Covering(wait)
-	if why != parkNotBefore && why != parkFlood {
+	if why != parkNotBefore && why != parkFlood && why != parkTurn {
 		return tier
 	}
 	for _, t := range ladder.Tiers() {
@@ -149,6 +184,33 @@ func tierFor(ladder schemas.Ladder, wait time.Duration, why parkReason) time.Dur
 	return tier
 }
 
+// heldTier is the tier for a record that waits for an earlier event of its booking:
+// the longest that does not bring it back much after that one. Behind one that has
+// just been put on a tier that is the same tier, and it comes back right behind it.
+func heldTier(ladder schemas.Ladder, d *schemas.Delivery, wait time.Duration) time.Duration {
+	tiers := ladder.Tiers()
+	tier := tiers[0]
+	late := min(tier, wayBack)
+	for _, t := range tiers {
+		if schemas.HoldsFor(t, d.SubscriptionID) <= wait+late {
+			tier = t
+		}
+	}
+	return tier
+}
+
+// backAt is when a record is expected back from a tier, and not to be put on one
+// again.
+func backAt(d *schemas.Delivery, tier time.Duration, now time.Time) time.Time {
+	t := now.Add(schemas.HoldsFor(tier, d.SubscriptionID))
+	for _, at := range []*time.Time{d.NotBefore, d.TurnAt} {
+		if at != nil && at.After(t) {
+			t = *at
+		}
+	}
+	return t
+}
+
 // parkLocked hands the job to a tier, and notes it so that later events of the
 // booking stay behind.
 func (s *lanes) parkLocked(j *job, wait time.Duration, why parkReason, now time.Time) {
@@ -157,7 +219,17 @@ func (s *lanes) parkLocked(j *job, wait time.Duration, why parkReason, now time.
 		return
 	}
 	tier := tierFor(s.ladder, wait, why)
-	j.lane.remember(j, now.Add(tier))
+	if why == parkHeld {
+		tier = heldTier(s.ladder, &j.d, wait)
+	}
+	if why == parkTurn {
+		turn := schemas.Stamp(now.Add(wait))
+		j.d.TurnAt = &turn
+	}
+	if why != parkHeld { // else a hold remembers it, for as long as its ordering is asked for
+		j.lane.remember(j, now.Add(tier))
+	}
+	s.holds.stays(j, j.lane.ordering, backAt(&j.d, tier, now))
 	s.park(j, tier, why)
 }
 
@@ -173,6 +245,9 @@ func (s *lanes) evict(l *lane, keep int, wait time.Duration, why parkReason, now
 	}
 	for _, j := range l.takeWaiting(func(j *job) bool { return j.order >= from }) {
 		s.leave(j)
+		if why == parkTurn {
+			wait = l.nextTurn(now)
+		}
 		s.parkLocked(j, wait, why, now)
 	}
 }

@@ -186,7 +186,7 @@ func TestLaneForgetsWhatItLearnedOfAnotherURL(t *testing.T) {
 	t.Parallel()
 	url := "https://old.example"
 	s := newLanes(schemas.Ladder{time.Second}, 16)
-	s.urlOf = func(schemas.SubscriptionID) string { return url }
+	s.choicesOf = func(schemas.SubscriptionID) choices { return choices{url: url} }
 	now := time.Now()
 	j := &job{d: schemas.Delivery{SubscriptionID: "sub_1"}}
 	l := s.lane(j, now)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -121,8 +122,8 @@ func (s *sender) request(ctx context.Context, d *schemas.Delivery, to *subscribe
 	if err != nil {
 		return nil, err
 	}
-	secrets := to.live(at)
-	if len(secrets) == 0 {
+	live := to.live(at)
+	if len(live) == 0 {
 		return nil, fmt.Errorf("the subscription has no live secret: %w", errOurs)
 	}
 	body := []byte(d.Payload)
@@ -130,10 +131,21 @@ func (s *sender) request(ctx context.Context, d *schemas.Delivery, to *subscribe
 	if err != nil {
 		return nil, errBadURL // not err, which repeats the URL
 	}
-	req.Header = Header(&Signed{
+	signed := &Signed{
 		EventID: d.EventID, EventType: d.EventType, DeliveryID: d.ID, Attempt: d.Attempt + 1, Body: body,
-		Secrets: secrets, Bearer: to.apiKey, TraceParent: trace,
-	}, at)
+		Bearer: to.apiKey, TraceParent: trace,
+	}
+	for _, secret := range live {
+		if secret.algorithm == schemas.SignEd25519 {
+			signed.Signatures = append(signed.Signatures, SignEd25519(string(d.EventID), at, body, secret.key))
+			continue
+		}
+		signed.Secrets = append(signed.Secrets, secret.key)
+		signed.Signatures = append(signed.Signatures, Sign(string(d.EventID), at, body, secret.key))
+	}
+	// The subscription's own first, so that ours stand where both name one.
+	maps.Copy(req.Header, to.headers)
+	maps.Copy(req.Header, Header(signed, at))
 	return req, nil
 }
 

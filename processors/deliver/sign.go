@@ -1,12 +1,14 @@
 package deliver
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +28,13 @@ const Tolerance = 5 * time.Minute
 // webhook-signature header.
 func Sign(id string, at time.Time, body, secret []byte) string {
 	return "v1," + base64.StdEncoding.EncodeToString(standardMAC(id, strconv.FormatInt(at.Unix(), 10), body, secret))
+}
+
+// SignEd25519 is the Standard Webhooks v1a signature of a body, by the key pair of
+// a seed of 32 bytes. Its receiver needs the public key only.
+func SignEd25519(id string, at time.Time, body, seed []byte) string {
+	content := slices.Concat([]byte(id), []byte{'.'}, strconv.AppendInt(nil, at.Unix(), 10), []byte{'.'}, body)
+	return "v1a," + base64.StdEncoding.EncodeToString(ed25519.Sign(ed25519.NewKeyFromSeed(seed), content))
 }
 
 func standardMAC(id, timestamp string, body, secret []byte) []byte {

@@ -1,10 +1,13 @@
 package deliver
 
 import (
+	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -20,33 +23,35 @@ import (
 type subscriber struct {
 	schemas.Subscription
 	apiKey  schemas.Secret
+	headers http.Header  // its own
 	secrets []openSecret // the newest first
-	// keyErr and secretErr say that the API key, or a signing secret, cannot be
-	// opened.
-	keyErr, secretErr error
+	// keyErr, headerErr and secretErr say that the API key, the headers, or a signing
+	// secret, cannot be opened.
+	keyErr, headerErr, secretErr error
 }
 
 type openSecret struct {
-	key     []byte
-	expires time.Time // zero: the current secret
+	algorithm schemas.SigningAlgorithm
+	key       []byte
+	expires   time.Time // zero: a current secret
 }
 
-// live are the keys that sign at a moment, the newest first.
-func (s *subscriber) live(now time.Time) [][]byte {
-	var keys [][]byte
+// live are the secrets that sign at a moment, the newest first.
+func (s *subscriber) live(now time.Time) []openSecret {
+	var live []openSecret
 	for _, o := range s.secrets {
 		if o.expires.IsZero() || o.expires.After(now) {
-			keys = append(keys, o.key)
+			live = append(live, o)
 		}
 	}
-	return keys
+	return live
 }
 
 // fault is what keeps a request from being made at a moment, which is our own
 // fault. A secret that cannot be opened does not matter while another signs.
 func (s *subscriber) fault(now time.Time) error {
-	if s.keyErr != nil || len(s.live(now)) > 0 {
-		return s.keyErr
+	if err := cmp.Or(s.keyErr, s.headerErr); err != nil || len(s.live(now)) > 0 {
+		return err
 	}
 	return s.secretErr
 }
@@ -56,6 +61,8 @@ type subscriptions struct {
 	ring   *seal.Ring
 	logger *slog.Logger
 	poison func(*kgo.Record, error)
+	// changed is told of each that has a new state.
+	changed func(schemas.SubscriptionID)
 
 	mu   sync.RWMutex
 	byID map[schemas.SubscriptionID]*subscriber
@@ -65,7 +72,7 @@ type subscriptions struct {
 
 func newSubscriptions(ring *seal.Ring, logger *slog.Logger, poison func(*kgo.Record, error)) *subscriptions {
 	return &subscriptions{
-		ring: ring, logger: logger, poison: poison,
+		ring: ring, logger: logger, poison: poison, changed: func(schemas.SubscriptionID) {},
 		byID:    map[schemas.SubscriptionID]*subscriber{},
 		deleted: map[schemas.SubscriptionID]struct{}{},
 	}
@@ -90,13 +97,14 @@ func (s *subscriptions) apply(r *kgo.Record) {
 		return
 	}
 	o := s.open(sub)
-	if err := errors.Join(o.keyErr, o.secretErr); err != nil {
+	if err := errors.Join(o.keyErr, o.headerErr, o.secretErr); err != nil {
 		s.logger.Error("a subscription's secrets cannot be opened", slog.String("subscription_id", string(id)), slog.Any("error", err))
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.byID[id] = o
 	delete(s.deleted, id)
+	s.mu.Unlock()
+	s.changed(id)
 }
 
 func (s *subscriptions) open(sub schemas.Subscription) *subscriber {
@@ -105,6 +113,9 @@ func (s *subscriptions) open(sub schemas.Subscription) *subscriber {
 	if len(sub.SealedAPIKey) > 0 {
 		key, err := s.ring.Open(sub.SealedAPIKey, owner, seal.FieldAPIKey)
 		o.apiKey, o.keyErr = schemas.Secret(key), err
+	}
+	if len(sub.SealedHeaders) > 0 {
+		o.headers, o.headerErr = s.openHeaders(sub.SealedHeaders, owner)
 	}
 	sealed := slices.Clone(sub.Secrets)
 	slices.SortStableFunc(sealed, func(a, b schemas.SealedSecret) int { return b.CreatedAt.Compare(a.CreatedAt) })
@@ -118,13 +129,37 @@ func (s *subscriptions) open(sub schemas.Subscription) *subscriber {
 			}
 		}
 		key, err := s.ring.Open(x.Sealed, owner, seal.FieldSigningSecret)
+		if err == nil && x.Algorithm == schemas.SignEd25519 && len(key) != ed25519.SeedSize {
+			err = fmt.Errorf("an ed25519 secret of %s has %d bytes and should have %d", owner, len(key), ed25519.SeedSize)
+		}
 		if err != nil {
 			o.secretErr = err
 			continue
 		}
-		o.secrets = append(o.secrets, openSecret{key: key, expires: expires})
+		o.secrets = append(o.secrets, openSecret{algorithm: x.Algorithm, key: key, expires: expires})
 	}
 	return o
+}
+
+func (s *subscriptions) openHeaders(sealed []byte, owner string) (http.Header, error) {
+	plain, err := s.ring.Open(sealed, owner, seal.FieldHeaders)
+	if err != nil {
+		return nil, err
+	}
+	values, err := schemas.Decode[map[string]string](plain)
+	if err != nil {
+		return nil, fmt.Errorf("reading the headers of %s: they are no JSON object of texts", owner) // not err, which may repeat them
+	}
+	h := http.Header{}
+	for name, value := range values {
+		if !headerName(name) || !headerValue(value) {
+			return nil, fmt.Errorf("reading the headers of %s: one is no header", owner)
+		}
+		if !reserved(name) {
+			h.Set(name, value)
+		}
+	}
+	return h, nil
 }
 
 // get is nil for what the table does not hold; deleted says that it did once.
@@ -135,12 +170,14 @@ func (s *subscriptions) get(id schemas.SubscriptionID) (sub *subscriber, deleted
 	return s.byID[id], deleted
 }
 
-// url is the URL of a subscription, empty where the table does not hold it.
-func (s *subscriptions) url(id schemas.SubscriptionID) string {
-	if sub, _ := s.get(id); sub != nil {
-		return sub.URL
+// choices are those of a subscription, the zero value where the table does not hold
+// it.
+func (s *subscriptions) choices(id schemas.SubscriptionID) choices {
+	sub, _ := s.get(id)
+	if sub == nil {
+		return choices{}
 	}
-	return ""
+	return choices{url: sub.URL, ordering: sub.Ordering, perMinute: sub.RateLimit}
 }
 
 // lookup is nil only for what was deleted.

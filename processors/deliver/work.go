@@ -65,6 +65,13 @@ func (w *Worker) conclude(j *job, a answer, at time.Time) {
 		rec.NextAttemptAt = &due
 	}
 	w.metrics.attempted(n.outcome, v.class, a.took)
+	if n.final() {
+		w.holds.leaves(j)
+	} else {
+		d := j.d
+		d.NotBefore = n.notBefore
+		w.holds.stays(j, w.subs.choices(d.SubscriptionID).ordering, backAt(&d, n.tier, now))
+	}
 	w.lanes.ended(j, w.lesson(v, a, now))
 	records := []*kgo.Record{w.encode(string(schemas.Attempts), rec.Meta(), &rec, j)}
 	if n.topic != "" {
@@ -72,7 +79,7 @@ func (w *Worker) conclude(j *job, a answer, at time.Time) {
 		d.Attempt++
 		d.Hop++
 		d.LastStatus, d.LastError = a.status, string(v.class)
-		d.NotBefore, d.DeadReason = n.notBefore, string(n.dead)
+		d.NotBefore, d.TurnAt, d.DeadReason = n.notBefore, nil, string(n.dead)
 		if n.tier > 0 {
 			d.Trigger = schemas.TriggerRetry
 		}
@@ -101,10 +108,22 @@ func (w *Worker) lesson(v verdict, a answer, now time.Time) result {
 
 // withhold ends a delivery without a request.
 func (w *Worker) withhold(j *job, class schemas.ErrorClass) {
-	rec := attemptOf(&j.d, answer{}, time.Now())
-	rec.Outcome, rec.ErrorClass, rec.Final = schemas.Withheld, class, true
-	w.metrics.attempted(schemas.Withheld, class, 0)
+	w.holds.leaves(j)
 	w.lanes.ended(j, result{})
+	w.skip(j, schemas.Withheld, class)
+}
+
+// supersede ends a delivery that a later event of its booking has made needless.
+func (w *Worker) supersede(j *job) {
+	w.holds.leaves(j)
+	w.skip(j, schemas.Superseded, schemas.ErrorSuperseded)
+}
+
+// skip says in an attempt that none was made, and why.
+func (w *Worker) skip(j *job, o schemas.Outcome, class schemas.ErrorClass) {
+	rec := attemptOf(&j.d, answer{}, time.Now())
+	rec.Outcome, rec.ErrorClass, rec.Final = o, class, true
+	w.metrics.attempted(o, class, 0)
 	w.put(j, []*kgo.Record{w.encode(string(schemas.Attempts), rec.Meta(), &rec, j)})
 }
 
@@ -117,12 +136,17 @@ func (w *Worker) ours(j *job, cause error) {
 		w.logger.Error("a delivery waits for us to mend our own fault", slog.String("delivery_id", string(j.d.ID)),
 			slog.String("subscription_id", string(j.d.SubscriptionID)), slog.Any("error", cause))
 	})
+	buried := j.d.Trigger == schemas.TriggerTest || len(w.ladder) == 0
+	tier := tierFor(w.ladder, oursWait, parkOurs)
+	if !buried {
+		w.holds.stays(j, w.subs.choices(j.d.SubscriptionID).ordering, backAt(&j.d, tier, time.Now()))
+	}
 	w.lanes.ended(j, result{})
-	if j.d.Trigger == schemas.TriggerTest || len(w.ladder) == 0 {
+	if buried {
 		w.bury(j, schemas.ErrorOurs, "the delivery could not be made for a reason on our side")
 		return
 	}
-	w.park(j, tierFor(w.ladder, oursWait, parkOurs), parkOurs)
+	w.park(j, tier, parkOurs)
 }
 
 // park puts a begun job on a tier. It uses up no attempt and makes no attempt
@@ -132,7 +156,7 @@ func (w *Worker) ours(j *job, cause error) {
 // before it ever came here: it is parked once at least.
 func (w *Worker) park(j *job, tier time.Duration, why parkReason) {
 	now := time.Now()
-	if !j.d.CreatedAt.IsZero() && now.Sub(j.d.CreatedAt) > w.longest() && parkedBefore(&j.d) {
+	if since := clockOf(&j.d); !since.IsZero() && now.Sub(since) > w.longest() && parkedBefore(&j.d) {
 		switch why {
 		case parkClosed:
 			w.bury(j, schemas.ErrorOutOfTime, "it was older than the retry schedule while its endpoint could not be called")
@@ -140,13 +164,22 @@ func (w *Worker) park(j *job, tier time.Duration, why parkReason) {
 		case parkOurs:
 			w.bury(j, schemas.ErrorOurs, "it was older than the retry schedule while we could not make it")
 			return
-		case parkFlood, parkAsked, parkBehind, parkNotBefore:
+		case parkFlood, parkAsked, parkBehind, parkNotBefore, parkHeld, parkTurn:
 		}
 	}
 	w.metrics.parked[why].Inc()
 	d := j.d
 	d.Hop++
 	w.put(j, []*kgo.Record{w.encode(schemas.TierTopic(tier), d.Meta(now), &d, j)})
+}
+
+// clockOf is when a delivery's time began: when it was made, or, under a rate limit,
+// when its turn came.
+func clockOf(d *schemas.Delivery) time.Time {
+	if d.TurnAt != nil && d.TurnAt.After(d.CreatedAt) {
+		return *d.TurnAt
+	}
+	return d.CreatedAt
 }
 
 // longest is what a delivery may take whose every attempt runs into its timeout:
@@ -159,6 +192,7 @@ func (w *Worker) longest() time.Duration {
 // dead letter.
 func (w *Worker) bury(j *job, class schemas.ErrorClass, text string) {
 	now := time.Now()
+	w.holds.leaves(j)
 	rec := attemptOf(&j.d, answer{}, now)
 	rec.Outcome, rec.ErrorClass, rec.Error, rec.Final = schemas.Dead, class, text, true
 	w.metrics.attempted(schemas.Dead, class, 0)
@@ -166,7 +200,7 @@ func (w *Worker) bury(j *job, class schemas.ErrorClass, text string) {
 	if j.d.Trigger != schemas.TriggerTest {
 		d := j.d
 		d.Hop++
-		d.NotBefore, d.DeadReason = nil, string(class)
+		d.NotBefore, d.TurnAt, d.DeadReason = nil, nil, string(class)
 		records = append(records, w.encode(string(schemas.DeadLetters), d.Meta(now), &d, j))
 	}
 	w.put(j, records)
@@ -178,8 +212,17 @@ func (w *Worker) abandon(j *job) {
 	j.item.Abandon()
 }
 
+// put queues what follows from a job. What comes back from a tier says also what is
+// held now, whether this process had a hold or not: its former owner may have
+// written one when the partition had left it.
 func (w *Worker) put(j *job, records []*kgo.Record) {
-	w.effects.Put(kafka.Effect{Item: j.item, Records: records, Settled: func(durable bool) { w.lanes.settled(j, durable) }})
+	x := kafka.Effect{Item: j.item, Records: records, Settled: func(durable bool) { w.lanes.settled(j, durable) }}
+	ordered := w.subs.choices(j.d.SubscriptionID).ordering
+	returned := j.d.Hop > 0 && j.d.BookingID != "" && ordered != "" && ordered != schemas.OrderNone
+	if j.touched || returned {
+		x.Latest = w.holds.latest(j)
+	}
+	w.effects.Put(x)
 }
 
 // encode makes a record with the trace of the delivery. Values of package

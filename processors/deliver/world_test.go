@@ -22,29 +22,30 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
-
 // secret is the key of every subscription of a world; whsec is how people see it.
 var (
 	secret = bytes.Repeat([]byte("k"), 32)
 	whsec  = "whsec_" + base64.StdEncoding.EncodeToString(secret)
 )
 
+const ringSecret = "a secret for the tests only"
+
 // A world is a broker with the topics, and what a test does to it.
 type world struct {
 	testing.TB
-	ladder schemas.Ladder
-	conf   kafka.Config
-	cl     *kgo.Client
-	ring   *seal.Ring
+	partitions int32
+	ladder     schemas.Ladder
+	conf       kafka.Config
+	cl         *kgo.Client
+	ring       *seal.Ring
 }
 
 func newWorld(tb testing.TB, partitions int32, ladder ...time.Duration) *world {
 	tb.Helper()
-	w := &world{TB: tb, ladder: ladder}
+	w := &world{TB: tb, partitions: partitions, ladder: ladder}
 	w.conf = kafka.Config{Brokers: testenv.Brokers(tb), Logger: testenv.Logger(tb)}
 	var err error
-	if w.ring, err = seal.DeriveRing("a secret for the tests only"); err != nil {
+	if w.ring, err = seal.DeriveRing(ringSecret); err != nil {
 		tb.Fatal(err)
 	}
 	if w.cl, err = kafka.NewProducer(w.conf, "test"); err != nil {

@@ -14,7 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"sync"
 	"time"
@@ -205,17 +204,6 @@ func decode(r *kgo.Record) (schemas.Delivery, error) {
 
 // dueAt is when a record leaves its tier. Kafka cuts timestamps to milliseconds,
 // so one is added: never early, also by less than one.
-//
-// From a minute on, a tier is up to a tenth shorter, by an amount that belongs
-// to the subscription: endpoints that failed together are not called together
-// again, and within one the order stays. On shorter tiers the spread would be
-// less than the network's own.
 func dueAt(written time.Time, tier time.Duration, s schemas.SubscriptionID) time.Time {
-	due := written.Add(tier + time.Millisecond)
-	if tier < time.Minute {
-		return due
-	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(s))
-	return due.Add(-tier / 10 * time.Duration(h.Sum32()%1000) / 1000)
+	return written.Add(schemas.HoldsFor(tier, s) + time.Millisecond)
 }
