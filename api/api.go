@@ -8,6 +8,7 @@
 package api
 
 import (
+	"context"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -31,6 +32,11 @@ type Options struct {
 	// Stream serves a host's events until the client leaves or its token ends. Nil
 	// answers 503.
 	Stream func(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time)
+	// Pull answers an agent with the events after a cursor, and Follow streams them
+	// until renew says that the key has ended; an error of it means that nothing was
+	// written. Nil answers 503.
+	Pull   func(ctx context.Context, ask schemas.Pull) (schemas.Pulled, error)
+	Follow func(w http.ResponseWriter, r *http.Request, ask schemas.Pull, renew func(context.Context) (schemas.Subscription, error)) error
 	// WebhookTimeout is how long one attempt may take. The test endpoint waits this
 	// long and a second more for the first attempts. Default 30 seconds.
 	WebhookTimeout time.Duration

@@ -92,22 +92,34 @@ func (s *server) agent(scope string, e endpoint) http.HandlerFunc {
 // agentSlow is agent for an endpoint that bounds its own time.
 func (s *server) agentSlow(scope string, e endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p, err := s.o.Auth.Agent(r.Context(), r.Header.Get("Authorization"))
-		if err != nil {
-			s.fail(w, r, err)
-			return
+		if p, ok := s.admit(w, r, scope); ok {
+			s.serve(w, r, p, e)
 		}
-		infoOf(r.Context()).principal = p
-		if err := s.limit(w, p); err != nil {
-			s.fail(w, r, err)
-			return
-		}
-		if !p.May(scope) {
-			s.fail(w, r, schemas.Errorf(schemas.Forbidden, "missing_scope", "this key does not have the scope %s", scope))
-			return
-		}
-		s.serve(w, r, p, e)
 	}
+}
+
+// admit recognises the holder of a key with the scope and counts the request. It
+// has answered when it says false.
+func (s *server) admit(w http.ResponseWriter, r *http.Request, scope string) (auth.Principal, bool) {
+	p, err := s.o.Auth.Agent(r.Context(), r.Header.Get("Authorization"))
+	if err == nil {
+		infoOf(r.Context()).principal = p
+		err = s.limit(w, p)
+	}
+	if err == nil {
+		err = allowed(p, scope)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+	}
+	return p, err == nil
+}
+
+func allowed(p auth.Principal, scope string) error {
+	if p.May(scope) {
+		return nil
+	}
+	return schemas.Errorf(schemas.Forbidden, "missing_scope", "this key does not have the scope %s", scope)
 }
 
 // host serves the host that the path names.

@@ -21,6 +21,7 @@ const (
 	hooks  = "/api/v1/external/webhook-subscriptions"
 	hosted = "/api/v1/hosts/{host_id}"
 	admin  = "/api/v1/admin"
+	feed   = "/api/v1/external/events"
 )
 
 // routes are all there are. agent needs an API key with the scope, host a token
@@ -67,6 +68,9 @@ func (s *server) routes() []route {
 		{http.MethodGet, hooks + "/{subscription_id}/statistics", s.agent(auth.WebhooksManage, s.statistics)},
 		{http.MethodPost, "/api/v1/external/webhooks/test", s.agentSlow(auth.WebhooksManage, s.testWebhooks)},
 		{http.MethodGet, "/api/v1/external/webhooks/statistics", s.agent(auth.WebhooksManage, s.webhookStatistics)},
+
+		{http.MethodGet, feed, s.unhurried(s.agentSlow(auth.EventsRead, s.pullEvents))},
+		{http.MethodGet, feed + "/stream", s.followEvents},
 
 		{http.MethodPost, "/api/v1/external/notifications/bulk", s.agent(auth.NotificationsWrite, s.sendMany)},
 		{http.MethodPost, "/api/v1/external/hosts/{host_id}/booking-notifications", s.agent(auth.NotificationsWrite, s.notifyOfBooking)},

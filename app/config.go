@@ -42,6 +42,8 @@ type config struct {
 	maxPerAddress  int
 	sseDrain       time.Duration
 
+	pullMaxReaders, pullMaxPerKey int
+
 	masterKeys, secretKey string
 	jwtSecret, jwksURL    string
 	stripeSecret          schemas.Secret
@@ -79,6 +81,8 @@ func (c *config) shared(s *settings, perHost string) {
 	s.add("SSE_MAX_CONNECTIONS", "1000", "streams of this process", number(&c.maxConnections, 1, 200_000))
 	s.add("SSE_MAX_PER_HOST", perHost, "streams of one host in this process; 0 for no bound of its own", number(&c.maxPerHost, 0, 200_000))
 	s.add("SSE_MAX_PER_ADDRESS", "0", "streams from one address; 0 for no bound of its own, as behind a proxy, where all come from one", number(&c.maxPerAddress, 0, 200_000))
+	s.add("KRIB_PULL_MAX_READERS", "1000", "agents' streams and polls of this process at a time", number(&c.pullMaxReaders, 1, 200_000))
+	s.add("KRIB_PULL_MAX_PER_KEY", "20", "of these, how many one API key may have", number(&c.pullMaxPerKey, 1, 200_000))
 	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas", list(&c.corsOrigins))
 }
 

@@ -34,6 +34,8 @@ type devConfig struct {
 	reset                   bool
 }
 
+const devFileName = "dev.json"
+
 // devFile is dev.json: how to reach what runs. It is there exactly while
 // everything is ready.
 type devFile struct {
@@ -150,7 +152,7 @@ func (c *devConfig) run(ctx context.Context, out io.Writer, log *slog.Logger) er
 	})
 }
 
-func (c *devConfig) devPath() string { return filepath.Join(c.dataDir, "dev.json") }
+func (c *devConfig) devPath() string { return filepath.Join(c.dataDir, devFileName) }
 
 func (c *devConfig) removeDevFile() { _ = os.Remove(c.devPath()) }
 

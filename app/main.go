@@ -28,6 +28,7 @@ const usage = `krib carries booking events to webhooks, dashboards and raw topic
   krib migrate   bring the database to this version
   krib topics    apply | diff: create the topics, or say how they differ
   krib keys      create | list | revoke | rotate: the API keys of agents
+  krib listen    post an agent's events to a local URL, without a public address
   krib replay    start | list | show | cancel: send events of the log to a subscription again
   krib dead      list | show | requeue: what was given up, and another try
   krib audit     prove from the topics that no delivery is missing
@@ -51,7 +52,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 func Run(ctx context.Context, args []string, env Lookup, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, []string, Lookup, io.Writer, io.Writer) error{
 		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "keys": keys, "replay": runReplay, "dead": dead,
-		"audit": runAudit, "bench": runBench, "version": printVersion,
+		"audit": runAudit, "listen": forward, "bench": runBench, "version": printVersion,
 	}
 	if len(args) == 0 {
 		_, _ = fmt.Fprint(stderr, usage)

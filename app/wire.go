@@ -31,6 +31,7 @@ import (
 	"github.com/krib-ai/krib/schemas"
 	"github.com/krib-ai/krib/sinks/attempts"
 	"github.com/krib-ai/krib/sinks/notifications"
+	"github.com/krib-ai/krib/sinks/pull"
 	"github.com/krib-ai/krib/sinks/push"
 )
 
@@ -54,7 +55,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 	if err != nil {
 		return err
 	}
-	feed, err := describeFeed(ctx, kc)
+	feed, life, err := describeTopics(ctx, kc)
 	if err != nil {
 		return err
 	}
@@ -172,7 +173,16 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 	}
 	apiStopped := make(chan struct{})
 	if c.has("api") {
-		h, err := handler(ctx, c, apiDB, ring, feed, outboxSignal, stream, checks, log, reg)
+		events, err := pull.New(pull.Options{
+			Kafka: kc, Life: life, ReplayWindow: c.replayWindow, Heartbeat: c.heartbeat, MaxReaders: c.pullMaxReaders, MaxPerKey: c.pullMaxPerKey,
+			Drain: c.sseDrain, Logger: log, Registry: reg,
+		})
+		if err != nil {
+			return err
+		}
+		checks.add("pull", events.Ready)
+		g.Go(func() error { return events.Run(apiCtx) })
+		h, err := handler(ctx, c, apiDB, ring, feed, outboxSignal, stream, events, checks, log, reg)
 		if err != nil {
 			return err
 		}
@@ -222,13 +232,19 @@ func wait(ctx context.Context, g *errgroup.Group, log *slog.Logger) error {
 	}
 }
 
-func describeFeed(ctx context.Context, kc kafka.Config) (schemas.Feed, error) {
+// describeTopics are the lives of the topics that cursors speak about: those of
+// hosts and those of agents.
+func describeTopics(ctx context.Context, kc kafka.Config) (feed, events schemas.Feed, err error) {
 	cl, err := kafka.NewProducer(kafka.Config{Brokers: kc.Brokers, Logger: kc.Logger}, "describe")
 	if err != nil {
-		return schemas.Feed{}, err
+		return feed, events, err
 	}
 	defer cl.Close()
-	return kafka.FeedOf(ctx, cl)
+	if feed, err = kafka.FeedOf(ctx, cl); err != nil {
+		return feed, events, err
+	}
+	events, err = kafka.LifeOf(ctx, cl, string(schemas.BookingEvents))
+	return feed, events, err
 }
 
 func released(db *store.DB, feed schemas.Feed) func(context.Context) (map[int32]int64, error) {
@@ -241,7 +257,7 @@ func released(db *store.DB, feed schemas.Feed) func(context.Context) (map[int32]
 	}
 }
 
-func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed schemas.Feed, wake *store.Signal, stream streamFunc, checks *readiness, log *slog.Logger, reg prometheus.Registerer) (http.Handler, error) {
+func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed schemas.Feed, wake *store.Signal, stream streamFunc, events *pull.Log, checks *readiness, log *slog.Logger, reg prometheus.Registerer) (http.Handler, error) {
 	a, err := auth.New(ctx, auth.Options{DB: db, JWTSecret: []byte(c.jwtSecret), JWKSURL: c.jwksURL, Issuer: c.issuer, Audience: c.audience})
 	if err != nil {
 		return nil, err
@@ -251,7 +267,8 @@ func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed
 		AllowedAddress: func(ip netip.Addr) bool { return deliver.Callable(ip, c.allow) },
 	})
 	return api.New(api.Options{
-		DB: db, Producer: p, Auth: a, Feed: feed, Stream: stream, WebhookTimeout: c.timeout, ReplayWindow: c.replayWindow, CORSOrigins: c.corsOrigins, StripeSecret: c.stripeSecret,
+		DB: db, Producer: p, Auth: a, Feed: feed, Stream: stream, Pull: events.Pull, Follow: events.Follow,
+		WebhookTimeout: c.timeout, ReplayWindow: c.replayWindow, CORSOrigins: c.corsOrigins, StripeSecret: c.stripeSecret,
 		Pages: dashboard.Files, Ready: checks.now, Logger: log, Registry: reg, Version: version(),
 	}), nil
 }

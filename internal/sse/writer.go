@@ -3,6 +3,7 @@ package sse
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"time"
 )
@@ -76,4 +77,10 @@ func (w *Writer) Last(frame []byte) {
 	if _, err := w.w.Write(frame); err == nil {
 		_ = w.rc.Flush()
 	}
+}
+
+// Between is a time in a range, another one at each call: those who are cut off
+// together must not come back together.
+func Between(low, high time.Duration) time.Duration {
+	return low + rand.N(high-low+time.Millisecond) //nolint:gosec // spread, not secrecy
 }

@@ -1,7 +1,6 @@
 package push
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/krib-ai/krib/internal/sse"
@@ -104,11 +103,7 @@ func disconnect(id string, e ending, retry time.Duration, now time.Time) []byte 
 
 // patience is how long a client is asked to wait before it comes back: another
 // time for each, so that those who left together do not return together.
-func patience() time.Duration { return between(2*time.Second, 6*time.Second) }
+func patience() time.Duration { return sse.Between(2*time.Second, 6*time.Second) }
 
 // longPatience is for those who are refused.
-func longPatience() time.Duration { return between(15*time.Second, 30*time.Second) }
-
-func between(low, high time.Duration) time.Duration {
-	return low + rand.N(high-low+time.Millisecond) //nolint:gosec // spread, not secrecy
-}
+func longPatience() time.Duration { return sse.Between(15*time.Second, 30*time.Second) }

@@ -163,7 +163,7 @@ func (s *stream) replay(p place, c *conn, past []*entry) error {
 // stay writes what is queued, until the connection ends. The goroutine of the
 // request is the writer: an idle connection costs no other.
 func (h *Hub) stay(ctx context.Context, s *stream, c *conn, p *partition, retry time.Duration) code {
-	beat := time.NewTimer(between(h.opts.Heartbeat/2, h.opts.Heartbeat)) // so that those who came together do not beat together
+	beat := time.NewTimer(sse.Between(h.opts.Heartbeat/2, h.opts.Heartbeat)) // so that those who came together do not beat together
 	defer beat.Stop()
 	if end := c.ended(); end != nil {
 		// It ended during the replay, so the queue begins behind a hole.
