@@ -28,9 +28,8 @@ type Options struct {
 	Auth     *auth.Auth
 	// Feed is the life of host.notifications that cursors speak about.
 	Feed schemas.Feed
-	// Stream serves a host's events until the client leaves or its token ends. Nil
-	// answers 503.
-	Stream func(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time)
+	// Stream serves hosts' events. Nil answers 503.
+	Stream Stream
 	// WebhookTimeout is how long one attempt may take. The test endpoint waits this
 	// long and a second more for the first attempts. Default 30 seconds.
 	WebhookTimeout time.Duration
