@@ -20,14 +20,15 @@ import (
 // formats are the forms that a check tag may ask for. Each says what is wrong, or
 // nothing.
 var formats = map[string]func(string) string{
-	"email":         checkEmail,
-	"phone":         checkPhone,
-	"countrycode":   checkCountryCode,
-	"link":          checkLink,
-	"bookingcursor": checkBookingCursor,
-	"country":       checkCountry,
-	"currency":      checkCurrency,
-	"timezone":      checkTimeZone,
+	"email":              checkEmail,
+	"phone":              checkPhone,
+	"countrycode":        checkCountryCode,
+	"link":               checkLink,
+	"bookingcursor":      checkBookingCursor,
+	"notificationcursor": checkNotificationCursor,
+	"country":            checkCountry,
+	"currency":           checkCurrency,
+	"timezone":           checkTimeZone,
 
 	"feedkinds":         func(s string) string { return checkWords(s, schemas.FeedKinds()) },
 	"notificationtypes": func(s string) string { return checkWords(s, schemas.NotificationTypes()) },

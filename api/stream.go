@@ -163,11 +163,11 @@ type streamQuery struct {
 func streamFilter(r *http.Request) (schemas.FeedFilter, error) {
 	q, err := query[streamQuery](r)
 	return schemas.FeedFilter{
-		Kinds: listed[schemas.FeedKind](q.Events), Types: listed[schemas.NotificationType](q.Types), MinPriority: q.MinPriority, Property: q.PropertyID,
+		Kinds: wordsOf[schemas.FeedKind](q.Events), Types: wordsOf[schemas.NotificationType](q.Types), MinPriority: q.MinPriority, Property: q.PropertyID,
 	}, err
 }
 
-func listed[T ~string](s string) []T {
+func wordsOf[T ~string](s string) []T {
 	var out []T
 	for v := range strings.SplitSeq(s, ",") {
 		if v != "" {
@@ -185,7 +185,7 @@ type ticketView struct {
 }
 
 func (s *server) issueTicket(r *http.Request, p auth.Principal) (answer, error) {
-	if _, err := decodeOptional[struct{}](r); err != nil {
+	if _, _, err := decodeOptional[struct{}](r); err != nil {
 		return answer{}, err
 	}
 	ticket, err := s.o.Producer.IssueTicket(r.Context(), p.Scope(), p.Until)

@@ -38,7 +38,7 @@ func (r reply) kept() *http.Cookie {
 	return nil
 }
 
-func (w *world) opened(h schemas.HostID) opened {
+func (w *world) opened(h schemas.HostID) visit {
 	w.t.Helper()
 	select {
 	case o := <-w.streamed:
@@ -48,7 +48,7 @@ func (w *world) opened(h schemas.HostID) opened {
 		return o
 	case <-time.After(5 * time.Second):
 		w.t.Fatal("no stream was opened")
-		return opened{}
+		return visit{}
 	}
 }
 

@@ -49,11 +49,11 @@ type world struct {
 	registry *prometheus.Registry
 	agents   int
 	ready    error
-	streamed chan opened
+	streamed chan visit
 }
 
-// opened is what a stream was opened with.
-type opened struct {
+// visit is what a stream was opened with.
+type visit struct {
 	host   schemas.HostID
 	until  time.Time
 	filter schemas.FeedFilter
@@ -66,7 +66,7 @@ func (e ends) Serve(rw http.ResponseWriter, _ *http.Request, host schemas.HostID
 	if err := http.NewResponseController(rw).Flush(); err != nil || until.Before(time.Now()) {
 		e.w.t.Errorf("the stream cannot flush (%v), or has ended before it began", err)
 	}
-	e.w.streamed <- opened{host, until, f}
+	e.w.streamed <- visit{host, until, f}
 }
 
 func (e ends) Refuse(rw http.ResponseWriter, _ *http.Request, host schemas.HostID, reason string) {
@@ -87,7 +87,7 @@ func (ends) State() api.StreamState {
 
 func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 	t.Helper()
-	w := &world{t: t, url: testenv.Database(t), registry: prometheus.NewRegistry(), streamed: make(chan opened, 1)}
+	w := &world{t: t, url: testenv.Database(t), registry: prometheus.NewRegistry(), streamed: make(chan visit, 1)}
 	var err error
 	if w.sql, err = pgxpool.New(t.Context(), w.url); err != nil {
 		t.Fatal(err)

@@ -98,6 +98,7 @@ function take(s, kind, d) {
       logLive("notification", d.data.title);
       break;
     case "notification_update": {
+      if (d.data.action === "read_all") return void load(s).catch(() => {}); // which ones is for the server to say
       const n = shown.get(d.data.notification_id);
       if (d.data.action === "deleted") shown.delete(d.data.notification_id);
       else if (n) n.is_read = d.data.action === "read";

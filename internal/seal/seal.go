@@ -112,4 +112,5 @@ const (
 	FieldSigningSecret = "signing_secret"
 	FieldResponse      = "idempotent_response"
 	FieldStreamPass    = "stream_pass"
+	FieldHeaders       = "headers"
 )

@@ -21,13 +21,16 @@ type Subscription struct {
 	MaxFailedAttempts  int
 	FailedAttempts     int
 	LastSuccessfulCall *time.Time
+	// FirstFailureAt is when the first attempt failed since the last success, or
+	// since it was switched on; nil while it is well.
+	FirstFailureAt *time.Time
 }
 
 const subscriptionColumns = `
 s.id, s.version, s.agent_id, s.agent_name, s.webhook_url, s.events, s.platform, s.is_active, s.disabled_reason,
 s.enabled_at, s.sealed_api_key, s.secrets, s.created_at, s.updated_at, s.body_hash, s.max_failed_attempts,
 s.description, s.filter, s.ordering, s.rate_limit_per_minute, s.sealed_headers, s.header_names,
-coalesce(h.failed_attempts, 0), h.last_successful_call`
+coalesce(h.failed_attempts, 0), h.last_successful_call, h.first_failure_at`
 
 const fromSubscriptions = ` from webhook_subscriptions s left join webhook_health h on h.subscription_id = s.id `
 
@@ -36,8 +39,8 @@ func scanSubscription(row pgx.CollectableRow) (Subscription, error) {
 	err := row.Scan(&s.ID, &s.Version, &s.AgentID, &s.AgentName, &s.URL, &s.Events, &s.Platform, &s.Active, &s.DisabledReason,
 		&s.EnabledAt, &s.SealedAPIKey, &s.Secrets, &s.CreatedAt, &s.UpdatedAt, &s.BodyHash, &s.MaxFailedAttempts,
 		&s.Description, &s.Filter, &s.Ordering, &s.RateLimit, &s.SealedHeaders, &s.HeaderNames,
-		&s.FailedAttempts, &s.LastSuccessfulCall)
-	for _, t := range []*time.Time{&s.EnabledAt, &s.CreatedAt, &s.UpdatedAt, s.LastSuccessfulCall} {
+		&s.FailedAttempts, &s.LastSuccessfulCall, &s.FirstFailureAt)
+	for _, t := range []*time.Time{&s.EnabledAt, &s.CreatedAt, &s.UpdatedAt, s.LastSuccessfulCall, s.FirstFailureAt} {
 		if t != nil {
 			*t = schemas.Stamp(*t)
 		}

@@ -12,7 +12,12 @@ alter table webhook_subscriptions
   add column header_names text[] not null default '{}',
   add constraint webhook_subscriptions_max_failed check (max_failed_attempts > 0);
 
+-- Whether the owner was told that it fails, so that it is told once, and once that
+-- it is well again.
+alter table webhook_health add column told_failing boolean not null default false;
+
 -- +goose Down
+alter table webhook_health drop column told_failing;
 alter table webhook_subscriptions
   drop column description, drop column filter, drop column ordering, drop column rate_limit_per_minute,
   drop column sealed_headers, drop column header_names, drop constraint webhook_subscriptions_max_failed;
