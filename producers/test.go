@@ -74,9 +74,8 @@ func (p *Producer) TestSubscription(ctx context.Context, s store.Scope, id schem
 
 // direct makes a delivery that no event of a booking stands behind.
 func direct(ctx context.Context, sub *schemas.Subscription, id schemas.EventID, event schemas.EventType, why schemas.Trigger, data json.RawMessage, now time.Time) (*schemas.Delivery, store.OutboxRow, error) {
-	body, err := schemas.Encode(schemas.WebhookBody{
-		ID: id, Type: event, EventType: event, Sequence: 1, ExternalAgentURL: sub.URL, Data: data, Timestamp: now, SubscriptionID: sub.ID,
-	})
+	frame := schemas.WebhookBody{ID: id, Type: event, EventType: event, Sequence: 1, Data: data, Timestamp: now}
+	body, err := schemas.Encode(frame.For(sub.URL, sub.ID))
 	if err != nil {
 		return nil, store.OutboxRow{}, err
 	}

@@ -48,6 +48,19 @@ type Delivery struct {
 	Payload string `json:"payload"`
 }
 
+// DeliveryOf is the event's own delivery to a subscription, before its first
+// attempt. body is the event's, of no subscription; see [BodyOf].
+func DeliveryOf(e *Event, s *Subscription, body WebhookBody) (Delivery, error) {
+	payload, err := Encode(body.For(s.URL, s.ID))
+	if err != nil {
+		return Delivery{}, err
+	}
+	return Delivery{
+		ID: DeliveryFor(e.ID, s.ID), EventID: e.ID, EventType: e.Type, SubscriptionID: s.ID, AgentID: s.AgentID,
+		BookingID: e.Booking.ID, Sequence: e.Version, Trigger: TriggerEvent, CreatedAt: e.OccurredAt, Payload: string(payload),
+	}, nil
+}
+
 // Outcome is the verdict on one attempt.
 type Outcome string
 

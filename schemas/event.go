@@ -46,6 +46,11 @@ func (e EventType) Operational() bool {
 // Subscribable says whether an agent may name e in a subscription.
 func (e EventType) Subscribable() bool { return slices.Contains(SubscribableEvents(), e) }
 
+// BookingEventTypes are the types that stand on booking.events.
+func BookingEventTypes() []EventType {
+	return []EventType{BookingCreated, BookingConfirmed, BookingCancelled, PaymentReceived, HostResponseNeeded, BookingCompleted, BookingNoShow}
+}
+
 // StatusEvent is the event of a move to status s; empty for pending, which
 // nothing moves to.
 func StatusEvent(s BookingStatus) EventType {
@@ -127,4 +132,10 @@ type Event struct {
 	// AutoApproved says that a booking was confirmed by its host's settings, without
 	// being asked.
 	AutoApproved bool `json:"auto_approved,omitempty"`
+}
+
+// Complete says whether e has what every reader relies on. A value can be valid
+// JSON and no event.
+func (e *Event) Complete() bool {
+	return e.ID != "" && e.Type != "" && e.Booking.ID != "" && e.Booking.CheckIn != "" && e.Booking.CheckOut != ""
 }

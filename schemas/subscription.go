@@ -101,8 +101,8 @@ type Subscription struct {
 // whether s is active: deliver says so in an attempt, so that the accounting of
 // matched events adds up.
 func (s *Subscription) Matches(agent AgentID, e EventType) bool {
-	if !s.Platform && s.AgentID != agent {
-		return false
-	}
-	return slices.Contains(s.Events, e)
+	return s.Sees(agent) && slices.Contains(s.Events, e)
 }
+
+// Sees says whether s may be told of an agent's bookings.
+func (s *Subscription) Sees(agent AgentID) bool { return s.Platform || s.AgentID == agent }

@@ -69,6 +69,8 @@ const (
 	narrowEvery = 5 * time.Minute
 	// stripeKept is how long an event of Stripe is known again.
 	stripeKept = 30 * day
+	// replaysKept is how long it can be read what a replay has done.
+	replaysKept = 30 * day
 	// batch bounds a transaction: so many bookings are locked at a time, so long may
 	// a host's own answer to one of them wait.
 	batch = 100
@@ -100,6 +102,9 @@ func (r *Runner) jobs() []job {
 		}},
 		{"purge_stripe_events", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeStripeEvents(ctx, stripeKept)
+		}},
+		{"purge_replays", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.PurgeReplays(ctx, replaysKept)
 		}},
 		{"narrow_subscriptions", narrowEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return producers.NarrowSubscriptions(ctx, tx)

@@ -283,6 +283,7 @@ krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} %[1]d
+krib_jobs_runs_total{job="purge_replays",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stream_tickets",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
 `
@@ -331,6 +332,7 @@ krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} 1
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} 1
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} 1
+krib_jobs_runs_total{job="purge_replays",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stream_tickets",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
 `), "krib_jobs_runs_total"); err != nil {

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"github.com/segmentio/encoding/json"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/internal/kafka"
@@ -41,7 +40,7 @@ func (p *Processor) render(in []*kgo.Record) *rendered {
 
 // event appends an event's records, or nothing and an error.
 func (p *Processor) event(b *rendered, e *schemas.Event, trace string) error {
-	if e.ID == "" || e.Booking.ID == "" || e.Type == "" || e.Booking.CheckIn == "" || e.Booking.CheckOut == "" {
+	if !e.Complete() {
 		return errIncomplete
 	}
 	feed, err := feedOf(e, trace)
@@ -77,23 +76,15 @@ func deliveriesOf(e *schemas.Event, subs []subscriber, trace string) ([]*kgo.Rec
 	if len(subs) == 0 {
 		return nil, nil
 	}
-	data, err := schemas.Encode(schemas.EventData(e))
+	common, err := schemas.BodyOf(e)
 	if err != nil {
 		return nil, err
 	}
-	booking, property, host := string(e.Booking.ID), string(e.Booking.Property.ID), string(e.Booking.HostID)
 	out := make([]*kgo.Record, len(subs))
 	for i, s := range subs {
-		body, err := schemas.Encode(schemas.WebhookBody{
-			ID: e.ID, Type: e.Type, EventType: e.Type, Sequence: e.Version, BookingID: &booking, PropertyID: &property, HostID: &host,
-			ExternalAgentURL: s.URL, Data: json.RawMessage(data), Timestamp: e.OccurredAt, SubscriptionID: s.ID,
-		})
+		d, err := schemas.DeliveryOf(e, s.Subscription, common)
 		if err != nil {
 			return nil, err
-		}
-		d := schemas.Delivery{
-			ID: schemas.DeliveryFor(e.ID, s.ID), EventID: e.ID, EventType: e.Type, SubscriptionID: s.ID, AgentID: s.AgentID,
-			BookingID: e.Booking.ID, Sequence: e.Version, Trigger: schemas.TriggerEvent, CreatedAt: e.OccurredAt, Payload: string(body),
 		}
 		meta := d.Meta(e.OccurredAt)
 		meta.TraceParent = trace
