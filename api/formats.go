@@ -26,6 +26,8 @@ var formats = map[string]func(string) string{
 	"link":               checkLink,
 	"bookingcursor":      checkBookingCursor,
 	"notificationcursor": checkNotificationCursor,
+	"deliverycursor":     checkDeliveryCursor,
+	"attemptcursor":      checkAttemptCursor,
 	"country":            checkCountry,
 	"currency":           checkCurrency,
 	"timezone":           checkTimeZone,

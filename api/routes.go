@@ -62,6 +62,10 @@ func (s *server) routes() []route {
 		{http.MethodPost, hooks + "/{subscription_id}/deliveries/{delivery_id}/retry", s.agent(auth.WebhooksManage, s.retryDelivery)},
 		{http.MethodPost, hooks + "/{subscription_id}/rotate-secret", s.agent(auth.WebhooksManage, s.rotateSecret)},
 		{http.MethodPost, hooks + "/{subscription_id}/test", s.agentSlow(auth.WebhooksManage, s.testSubscription)},
+		{http.MethodGet, hooks + "/{subscription_id}/deliveries", s.agent(auth.WebhooksManage, s.deliveries)},
+		{http.MethodGet, hooks + "/{subscription_id}/deliveries/{delivery_id}", s.agent(auth.WebhooksManage, s.delivery)},
+		{http.MethodGet, hooks + "/{subscription_id}/attempts", s.agent(auth.WebhooksManage, s.attempts)},
+		{http.MethodGet, hooks + "/{subscription_id}/statistics", s.agent(auth.WebhooksManage, s.statistics)},
 		{http.MethodPost, "/api/v1/external/webhooks/test", s.agentSlow(auth.WebhooksManage, s.testWebhooks)},
 		{http.MethodGet, "/api/v1/external/webhooks/statistics", s.agent(auth.WebhooksManage, s.webhookStatistics)},
 

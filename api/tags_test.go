@@ -54,6 +54,8 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 		hooks + "/{subscription_id}/replays": replayQuery{},
 		hosted + "/notifications":            notificationQuery{}, hosted + "/bookings": hostBookingQuery{},
 		"/api/v1/properties/{property_id}/availability": availabilityQuery{},
+		hooks + "/{subscription_id}/deliveries":         deliveryQuery{}, hooks + "/{subscription_id}/attempts": attemptQuery{},
+		hooks + "/{subscription_id}/deliveries/{delivery_id}": oneDeliveryQuery{},
 	} {
 		all, _ := namesOf(q)
 		var said []string

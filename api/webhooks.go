@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -16,37 +15,6 @@ import (
 	"github.com/krib-ai/krib/producers"
 	"github.com/krib-ai/krib/schemas"
 )
-
-type statisticsView struct {
-	Total       int       `json:"total_subscriptions"`
-	Active      int       `json:"active_subscriptions"`
-	Failed      int       `json:"failed_subscriptions"`
-	Recent      int       `json:"recent_successful_calls_24h"`
-	SuccessRate float64   `json:"success_rate"`
-	LastUpdated time.Time `json:"last_updated"`
-}
-
-func (s *server) webhookStatistics(r *http.Request, p auth.Principal) (answer, error) {
-	var v statisticsView
-	err := s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) error {
-		n, err := tx.WebhookStatistics(ctx)
-		v = statisticsView{
-			Total: n.Total, Active: n.Active, Failed: n.Total - n.Active, Recent: n.Delivered, SuccessRate: successRate(n.Delivered, n.Dead),
-			LastUpdated: schemas.Stamp(time.Now()),
-		}
-		return err
-	})
-	return answer{data: v}, err
-}
-
-// successRate is the share, in percent with two places, of the deliveries that
-// have ended; 0 when none has.
-func successRate(delivered, dead int) float64 {
-	if delivered+dead == 0 {
-		return 0
-	}
-	return math.Round(float64(delivered)/float64(delivered+dead)*10000) / 100
-}
 
 type testQuery struct {
 	EventType string `json:"event_type" check:"required,max=100,line"`

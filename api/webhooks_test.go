@@ -222,10 +222,11 @@ func TestStatisticsCountDeliveries(t *testing.T) {
 		a.do("POST", hooksPath, hook(u)).want(200)
 	}
 	w.exec(`update webhook_subscriptions set is_active = false where webhook_url like '%two%'`)
-	attempt := func(id string, number int, trigger, outcome string, final bool, agent schemas.AgentID) {
-		w.exec(`insert into webhook_attempts (delivery_id, run, number, event_id, event_type, subscription_id, agent_id, booking_id, trigger, started_at,
-			duration_ms, outcome, final, status, error_class, error, response_body, delivery_created_at)
-			values ($1, 0, $2, 'e', 'booking.created', 's', $3, '', $4, now(), 1, $5, $6, 200, '', '', '', now())`, id, number, agent, trigger, outcome, final)
+	attempt := func(id schemas.DeliveryID, number int, trigger schemas.Trigger, outcome schemas.Outcome, final bool, agent schemas.AgentID) {
+		w.attempted(schemas.Attempt{
+			DeliveryID: id, Number: number, EventID: "e", EventType: schemas.BookingCreated, SubscriptionID: schemas.SubscriptionID("sub_" + agent), AgentID: agent, Trigger: trigger, StartedAt: time.Now(),
+			DurationMS: 1, Outcome: outcome, Final: final, Status: 200, DeliveryCreatedAt: time.Now(),
+		})
 	}
 	attempt("d1", 1, "event", "retry", false, a.agent)
 	attempt("d1", 2, "retry", "delivered", true, a.agent)
@@ -234,5 +235,6 @@ func TestStatisticsCountDeliveries(t *testing.T) {
 	attempt("d4", 1, "test", "dead", true, a.agent)
 	attempt("d5", 1, "event", "dead", true, "another")
 	a.do("GET", path, nil).want(200).is("data.total_subscriptions", 2, "data.active_subscriptions", 1, "data.failed_subscriptions", 1,
-		"data.recent_successful_calls_24h", 2, "data.success_rate", 66.67)
+		"data.recent_successful_calls_24h", 2, "data.success_rate", 66.67,
+		"data.windows.24h.delivered", 2, "data.windows.24h.dead", 1, "data.windows.24h.failed", 2, "data.windows.24h.success_rate", 66.67)
 }

@@ -84,7 +84,7 @@ func (c *config) shared(s *settings, perHost string) {
 
 // topicSettings are those that decide which topics there are.
 func (c *config) topicSettings(s *settings) {
-	s.add("KRIB_KAFKA_BROKERS", "", "Kafka's bootstrap servers, separated by commas", list(&c.brokers))
+	c.brokerSetting(s)
 	s.add("KRIB_TOPIC_PARTITIONS", "12", "partitions of a new topic; never raised in place", number(&c.partitions, 1, 1_000))
 	s.add("KRIB_REPLAY_WINDOW", "720h", "how long every single booking event is kept", duration(&c.replayWindow, time.Hour, 3650*day))
 	s.add("KRIB_RETRY_TIERS", ladderText(schemas.DefaultLadder()), "delays before the second, third, … attempt", func(v string) error {
@@ -92,6 +92,10 @@ func (c *config) topicSettings(s *settings) {
 		c.ladder, err = schemas.ParseLadder(v)
 		return err
 	})
+}
+
+func (c *config) brokerSetting(s *settings) {
+	s.add("KRIB_KAFKA_BROKERS", "", "Kafka's bootstrap servers, separated by commas", list(&c.brokers))
 }
 
 func (c *config) databaseSetting(s *settings) {

@@ -29,6 +29,8 @@ const usage = `krib carries booking events to webhooks, dashboards and raw topic
   krib topics    apply | diff: create the topics, or say how they differ
   krib keys      create | list | revoke | rotate: the API keys of agents
   krib replay    start | list | show | cancel: send events of the log to a subscription again
+  krib dead      list | show | requeue: what was given up, and another try
+  krib audit     prove from the topics that no delivery is missing
   krib bench     measure an installation on this machine
   krib version   what this is
 
@@ -48,7 +50,8 @@ func Main(args []string, stdout, stderr io.Writer) int {
 // Run is Main with a context in the place of signals.
 func Run(ctx context.Context, args []string, env Lookup, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, []string, Lookup, io.Writer, io.Writer) error{
-		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "keys": keys, "replay": runReplay, "bench": runBench, "version": printVersion,
+		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "keys": keys, "replay": runReplay, "dead": dead,
+		"audit": runAudit, "bench": runBench, "version": printVersion,
 	}
 	if len(args) == 0 {
 		_, _ = fmt.Fprint(stderr, usage)

@@ -57,12 +57,11 @@ func golden(t *testing.T, name string) schemas.Event {
 // sent is the body of an event's webhook.
 func sent(t *testing.T, e *schemas.Event) []byte {
 	t.Helper()
-	booking, property, host := string(e.Booking.ID), string(e.Booking.Property.ID), string(e.Booking.HostID)
-	b, err := schemas.Encode(schemas.WebhookBody{
-		ID: e.ID, Type: e.Type, EventType: e.Type, Sequence: e.Version, BookingID: &booking, PropertyID: &property, HostID: &host,
-		ExternalAgentURL: "https://agent.example.com/hooks/krib", Data: schemas.EventData(e), Timestamp: e.OccurredAt,
-		SubscriptionID: "sub_019500000000700080000000000000d1",
-	})
+	body, err := schemas.BodyOf(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := schemas.Encode(body.For("https://agent.example.com/hooks/krib", "sub_019500000000700080000000000000d1"))
 	if err != nil {
 		t.Fatal(err)
 	}

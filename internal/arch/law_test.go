@@ -28,6 +28,7 @@ var laws = []law{
 	{"internal/store", []string{"schemas"}},
 	{"internal/seal", []string{"schemas"}},
 	{"internal/filter", []string{"schemas"}},
+	{"internal/audit", []string{"schemas", "internal/kafka", "internal/filter"}},
 	{"producers", []string{"schemas", "internal/store", "internal/kafka", "internal/seal", "internal/filter"}},
 	{"processors/fanout", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},
 	{"processors/deliver", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},

@@ -97,6 +97,7 @@ func (c *crash) run(harm func(*crash)) {
 	c.checkVersions(events)
 	c.checkWebhooks(endpoint, events)
 	c.checkNotifications(k, events)
+	c.checkAccount(k, events)
 	stopWatch()
 	dashboard.Wait()
 	t.Logf("%d bookings, %d events, %d webhooks", len(c.bookings()), len(events), endpoint.Count())
@@ -317,6 +318,16 @@ func (c *crash) checkNotifications(k *krib, events []logged) {
 		if len(frames) != 1 {
 			slices.Sort(frames)
 			c.t.Errorf("notification %s was seen %d times: %v", id, len(frames), frames)
+		}
+	}
+}
+
+// checkAccount has the audit say, from the topics alone, what the receiver saw.
+func (c *crash) checkAccount(k *krib, events []logged) {
+	c.t.Helper()
+	for id, l := range audited(c.t, k) {
+		if l.Matched+l.Unknown != len(events) || l.Matched != l.Delivered+l.Waiting || l.Unknown > 1 {
+			c.t.Errorf("the account of %s is %+v, of %d events", id, l, len(events))
 		}
 	}
 }

@@ -71,6 +71,8 @@ const (
 	stripeKept = 30 * day
 	// replaysKept is how long it can be read what a replay has done.
 	replaysKept = 30 * day
+	// statisticsKept is longer than any span that statistics are asked for.
+	statisticsKept = 35 * day
 	// batch bounds a transaction: so many bookings are locked at a time, so long may
 	// a host's own answer to one of them wait.
 	batch = 100
@@ -108,6 +110,15 @@ func (r *Runner) jobs() []job {
 		}},
 		{"narrow_subscriptions", narrowEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return producers.NarrowSubscriptions(ctx, tx)
+		}},
+		{"compact_statistics", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
+			return tx.CompactStatistics(ctx, now)
+		}},
+		{"purge_statistics", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
+			return tx.PurgeStatistics(ctx, now.Add(-statisticsKept))
+		}},
+		{"drop_delivery_partitions", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.DropDeliveryPartitions(ctx)
 		}},
 		{"make_attempt_partitions", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
 			return 0, tx.EnsureAttemptPartitions(ctx, now)

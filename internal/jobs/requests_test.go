@@ -278,12 +278,15 @@ func TestAScheduledJobRunsOnceInTheCluster(t *testing.T) {
 	const runs = `
 # HELP krib_jobs_runs_total Runs of a job in this process, by how they ended.
 # TYPE krib_jobs_runs_total counter
+krib_jobs_runs_total{job="compact_statistics",outcome="done"} %[1]d
+krib_jobs_runs_total{job="drop_delivery_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_replays",outcome="done"} 1
+krib_jobs_runs_total{job="purge_statistics",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stream_tickets",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
 `
@@ -326,6 +329,8 @@ func TestAJobThatFailedIsTriedAgain(t *testing.T) {
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP krib_jobs_runs_total Runs of a job in this process, by how they ended.
 # TYPE krib_jobs_runs_total counter
+krib_jobs_runs_total{job="compact_statistics",outcome="done"} 1
+krib_jobs_runs_total{job="drop_delivery_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="failed"} 1
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
@@ -333,6 +338,7 @@ krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} 1
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} 1
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} 1
 krib_jobs_runs_total{job="purge_replays",outcome="done"} 1
+krib_jobs_runs_total{job="purge_statistics",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stream_tickets",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
 `), "krib_jobs_runs_total"); err != nil {

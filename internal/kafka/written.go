@@ -2,11 +2,9 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -36,46 +34,21 @@ func ReadWritten(ctx context.Context, c Config, since time.Time, topics ...strin
 	for _, t := range topics {
 		w.ids[t] = map[string]struct{}{}
 	}
-	c.Registry = nil // several may read at once, for a moment each
-	cl, err := kgo.NewClient(append(c.Options("written"), kgo.KeepControlRecords())...)
+	if len(topics) == 0 {
+		return w, nil
+	}
+	s, err := NewScanner(c)
 	if err != nil {
-		return nil, fmt.Errorf("making the reader: %w", err)
+		return nil, err
 	}
-	defer cl.Close()
-	adm := kadm.NewClient(cl)
-	starts, err1 := adm.ListOffsetsAfterMilli(ctx, since.Add(-clockSkew).UnixMilli(), topics...)
-	ends, err2 := adm.ListCommittedOffsets(ctx, topics...)
-	if err := errors.Join(err1, err2, starts.Error(), ends.Error()); err != nil {
-		return nil, fmt.Errorf("asking for the bounds of what was written: %w", err)
+	defer s.Close()
+	ends, err := listed(topics)(s.adm.ListCommittedOffsets(ctx, topics...))
+	if err != nil {
+		return nil, err
 	}
-	left := map[topicPartition]int64{} // ends that are still ahead
-	from := map[string]map[int32]kgo.Offset{}
-	starts.Each(func(s kadm.ListedOffset) {
-		e, _ := ends.Lookup(s.Topic, s.Partition)
-		if s.Offset < 0 || s.Offset >= e.Offset {
-			return
-		}
-		if from[s.Topic] == nil {
-			from[s.Topic] = map[int32]kgo.Offset{}
-		}
-		from[s.Topic][s.Partition] = kgo.NewOffset().At(s.Offset)
-		left[topicPartition{s.Topic, s.Partition}] = e.Offset
-	})
-	cl.AddConsumePartitions(from)
-	for len(left) > 0 {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			return nil, fmt.Errorf("reading what was written: %w", err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				w.ids[r.Topic][HeaderOf(r, "ce_id")] = struct{}{}
-			}
-			tp := topicPartition{r.Topic, r.Partition}
-			if end, ok := left[tp]; ok && r.Offset+1 >= end {
-				delete(left, tp)
-			}
-		})
+	err = s.Read(ctx, since.Add(-clockSkew), ends, func(r *kgo.Record) { w.ids[r.Topic][HeaderOf(r, "ce_id")] = struct{}{} })
+	if err != nil {
+		return nil, fmt.Errorf("reading what was written: %w", err)
 	}
 	return w, nil
 }

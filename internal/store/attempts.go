@@ -13,15 +13,43 @@ import (
 // insertAttempts is one statement for the batch: a round trip for each record
 // would set the pace of the sink. The conflict arm makes a replay after a crash
 // harmless, and what is returned is what was new.
+//
+// What was new is folded into the rows of its deliveries, so that the two always
+// agree. Attempts may come in any order, as they do after a rebalance: the highest
+// number says how the delivery stands, and one success says it for good, since a
+// repeat after a crash may fail where the first request was taken. The rows are
+// written in one order by all, so that two sinks cannot deadlock.
 const insertAttempts = `
-insert into webhook_attempts (delivery_id, run, number, event_id, event_type, subscription_id, agent_id, booking_id,
-  trigger, started_at, duration_ms, outcome, final, status, error_class, error, response_body, next_attempt_at,
-  delivery_created_at)
-select * from unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-  $9::text[], $10::timestamptz[], $11::bigint[], $12::text[], $13::bool[], $14::int[], $15::text[], $16::text[],
-  $17::text[], $18::timestamptz[], $19::timestamptz[])
-on conflict do nothing
-returning delivery_id, run, number`
+with fresh as (
+  insert into webhook_attempts (delivery_id, run, number, event_id, event_type, subscription_id, agent_id, booking_id,
+    trigger, started_at, duration_ms, outcome, final, status, error_class, error, response_body, next_attempt_at,
+    delivery_created_at)
+  select * from unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::text[], $10::timestamptz[], $11::bigint[], $12::text[], $13::bool[], $14::int[], $15::text[], $16::text[],
+    $17::text[], $18::timestamptz[], $19::timestamptz[]) order by 1, 2, 3
+  on conflict do nothing
+  returning *), folded as (
+  insert into webhook_deliveries as d (delivery_id, run, created_at, subscription_id, agent_id, event_id, event_type, booking_id,
+    trigger, state, attempts, last_number, status, error_class, next_attempt_at, first_attempt_at, last_attempt_at)
+  select distinct on (delivery_id, run, delivery_created_at) delivery_id, run, delivery_created_at, subscription_id, agent_id, event_id,
+    event_type, booking_id, first_value(trigger) over w,
+    case when bool_or(outcome = 'delivered') over w then 'delivered' when outcome = 'retry' then 'waiting' else outcome end,
+    count(*) over w, number, status, error_class, next_attempt_at, min(started_at) over w, max(started_at) over w
+  from fresh
+  window w as (partition by delivery_id, run, delivery_created_at order by number rows between unbounded preceding and unbounded following)
+  order by delivery_id, run, delivery_created_at, number desc
+  on conflict (delivery_id, run, created_at) do update set
+    trigger = case when d.trigger = 'retry' then excluded.trigger else d.trigger end,
+    state = case when 'delivered' in (d.state, excluded.state) then 'delivered'
+      when excluded.last_number > d.last_number then excluded.state else d.state end,
+    attempts = d.attempts + excluded.attempts,
+    status = case when excluded.last_number > d.last_number then excluded.status else d.status end,
+    error_class = case when excluded.last_number > d.last_number then excluded.error_class else d.error_class end,
+    next_attempt_at = case when excluded.last_number > d.last_number then excluded.next_attempt_at else d.next_attempt_at end,
+    last_number = greatest(d.last_number, excluded.last_number),
+    first_attempt_at = least(d.first_attempt_at, excluded.first_attempt_at),
+    last_attempt_at = greatest(d.last_attempt_at, excluded.last_attempt_at))
+select delivery_id, run, number from fresh`
 
 // AttemptKey names one attempt.
 type AttemptKey struct {
@@ -30,8 +58,8 @@ type AttemptKey struct {
 	Number   int
 }
 
-// InsertAttempts writes a batch and returns the keys of those that were not
-// there yet.
+// InsertAttempts writes a batch, folds what is new of it into its deliveries'
+// rows, and returns the keys of those that were not there yet.
 func (t *Tx) InsertAttempts(ctx context.Context, as []schemas.Attempt) (map[AttemptKey]bool, error) {
 	var c attemptColumns
 	for i := range as {
@@ -82,12 +110,12 @@ func (c *attemptColumns) add(a *schemas.Attempt) {
 	c.created = append(c.created, a.DeliveryCreatedAt)
 }
 
+const attemptColumnNames = `delivery_id, event_id, event_type, subscription_id, agent_id, booking_id, run, number, trigger, started_at,
+  duration_ms, outcome, final, status, error_class, error, response_body, next_attempt_at, delivery_created_at`
+
 // Attempts are those of the deliveries, in order of their numbers.
 func (t *Tx) Attempts(ctx context.Context, deliveries []schemas.DeliveryID) ([]schemas.Attempt, error) {
-	rows, _ := t.tx.Query(ctx, `
-		select delivery_id, event_id, event_type, subscription_id, agent_id, booking_id, run, number, trigger, started_at,
-		  duration_ms, outcome, final, status, error_class, error, response_body, next_attempt_at, delivery_created_at
-		from webhook_attempts where delivery_id = any($1) order by delivery_id, run, number`, texts(deliveries)) // CollectRows reports the error
+	rows, _ := t.tx.Query(ctx, `select `+attemptColumnNames+` from webhook_attempts where delivery_id = any($1) order by delivery_id, run, number`, texts(deliveries)) // CollectRows reports the error
 	as, err := pgx.CollectRows(rows, pgx.RowToStructByPos[schemas.Attempt])
 	if err != nil {
 		return nil, fmt.Errorf("reading attempts: %w", err)
@@ -95,9 +123,10 @@ func (t *Tx) Attempts(ctx context.Context, deliveries []schemas.DeliveryID) ([]s
 	return as, nil
 }
 
-// EnsureAttemptPartitions makes the partitions of this month and the next.
+// EnsureAttemptPartitions makes the partitions of this month and the next, for
+// attempts and for deliveries.
 func (t *Tx) EnsureAttemptPartitions(ctx context.Context, at time.Time) error {
-	if _, err := t.tx.Exec(ctx, `select krib_attempt_partitions($1)`, at); err != nil {
+	if _, err := t.tx.Exec(ctx, `select krib_attempt_partitions($1), krib_delivery_partitions($1)`, at); err != nil {
 		return fmt.Errorf("making attempt partitions: %w", err)
 	}
 	return nil

@@ -195,7 +195,7 @@ func TestAnOddClockDoesNotStopTheAttempts(t *testing.T) {
 			if err := tx.EnsureAttemptPartitions(ctx, at); err != nil {
 				return err
 			}
-			_, err := tx.InsertAttempts(ctx, []schemas.Attempt{{DeliveryID: id, Number: 1, SubscriptionID: "sub_1", StartedAt: at, DeliveryCreatedAt: odd}})
+			_, err := tx.InsertAttempts(ctx, []schemas.Attempt{{DeliveryID: id, Number: 1, SubscriptionID: "sub_1", Outcome: schemas.Delivered, StartedAt: at, DeliveryCreatedAt: odd}})
 			return err
 		})
 		if err != nil {

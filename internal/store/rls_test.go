@@ -37,6 +37,9 @@ var witnesses = []struct{ table, row string }{
 		values ('dlv_a', 0, 1, '', '', 'sub_a', 'agent_a', '', '', now(), 0, '', true, 200, '', '', '', now())`},
 	{"webhook_replays", `insert into webhook_replays (id, agent_id, subscription_id, run, trigger, dry_run, booking_id, event_types, only_failed, delivery_id,
 		lease_until, created_at, saved_at) values ('rpl_a', 'agent_a', 'sub_a', 1, 'replay', false, '', '{}', false, '', now(), now(), now())`},
+	{"webhook_deliveries", `insert into webhook_deliveries (delivery_id, run, created_at, subscription_id, agent_id, event_id, event_type, booking_id, trigger, state,
+		attempts, last_number, status, error_class, first_attempt_at, last_attempt_at) values ('dlv_a', 0, now(), 'sub_a', 'agent_a', '', '', '', '', 'delivered', 1, 1, 200, '', now(), now())`},
+	{"webhook_statistics", `insert into webhook_statistics values ('sub_a', 'agent_a', 5, now(), 1, 0, 0, 0, 1, 0, '{1}')`},
 	{"payments", `insert into payments (id, booking_id, agent_id, host_id, provider, reference, method, amount, currency, created_at)
 		values ('pay_a', 'bkg_a', 'agent_a', 'host_a', '', '', '', 1, 'AED', now())`},
 	{"stripe_events", `insert into stripe_events (id, type, booking_id) values ('evt_a', '', 'bkg_a')`},

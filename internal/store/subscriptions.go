@@ -178,26 +178,3 @@ func texts[T ~string](in []T) []string {
 
 // SameBody says whether the subscription was made by the same request body.
 func (s *Subscription) SameBody(hash []byte) bool { return bytes.Equal(s.BodyHash, hash) }
-
-// WebhookStatistics are the contract's numbers over what the scope may see.
-// Delivered and Dead count deliveries that ended in the last 24 hours.
-type WebhookStatistics struct {
-	Total, Active, Delivered, Dead int
-}
-
-// WebhookStatistics counts.
-func (t *Tx) WebhookStatistics(ctx context.Context) (WebhookStatistics, error) {
-	var s WebhookStatistics
-	err := t.tx.QueryRow(ctx, `
-		select (select count(*) from webhook_subscriptions),
-		  (select count(*) from webhook_subscriptions where is_active),
-		  count(*) filter (where outcome = 'delivered'),
-		  count(*) filter (where outcome in ('dead', 'gone') and final)
-		from webhook_attempts
-		where started_at > now() - interval '24 hours' and trigger not in ('test', 'operational')`).
-		Scan(&s.Total, &s.Active, &s.Delivered, &s.Dead)
-	if err != nil {
-		return s, fmt.Errorf("counting webhook statistics: %w", err)
-	}
-	return s, nil
-}

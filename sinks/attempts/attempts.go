@@ -1,8 +1,9 @@
 // Package attempts is the sink that keeps the log of webhook attempts in Postgres
-// and folds it into each subscription's health.
+// and folds it into the rows of their deliveries, each subscription's statistics and
+// its health.
 //
 // Rows are unique on delivery, run and number, and only a row that was not there
-// yet counts for health. So reading a record twice changes nothing.
+// yet counts for anything. So reading a record twice changes nothing.
 package attempts
 
 import (
@@ -148,6 +149,7 @@ func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, month *string) 
 		if err != nil {
 			return err
 		}
+		tx.CountAttempts(only(as, fresh))
 		done, err = s.fold(ctx, tx, as, fresh)
 		return err
 	})
@@ -185,6 +187,17 @@ func (s *Sink) decode(ctx context.Context, rs []*kgo.Record) (as []schemas.Attem
 		}
 	}
 	return as, bad
+}
+
+// only are the attempts that were not there before.
+func only(as []schemas.Attempt, fresh map[store.AttemptKey]bool) []schemas.Attempt {
+	var out []schemas.Attempt
+	for i := range as {
+		if fresh[keyOf(&as[i])] {
+			out = append(out, as[i])
+		}
+	}
+	return out
 }
 
 func keyOf(a *schemas.Attempt) store.AttemptKey {

@@ -121,6 +121,16 @@ func TestARepeatedAttemptIsOneRowAndCountsOnce(t *testing.T) {
 	if got := g.subscription(t).FailedAttempts; got != 2 {
 		t.Errorf("failed_attempts is %d, want 2", got)
 	}
+	err := g.api.Read(t.Context(), scope, func(ctx context.Context, tx *store.Tx) error {
+		w, err := tx.Statistics(ctx, g.sub, time.Now())
+		if w.Hour.Dead != 2 {
+			t.Errorf("statistics count %d dead deliveries, want 2", w.Hour.Dead)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestASuccessResetsTheCount(t *testing.T) {
