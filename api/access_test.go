@@ -51,6 +51,9 @@ func isHosts(name string) bool {
 	return strings.Contains(name, " /api/v1/hosts/") && name != "POST /api/v1/hosts/{host_id}/notifications"
 }
 
+// isBoth says whether a route serves agents and hosts, each in its own way.
+func isBoth(name string) bool { return name == "GET /api/v1/sse/statistics" }
+
 func TestEveryRouteWantsTheRightCredentials(t *testing.T) {
 	w := newWorld(t)
 	key, token := w.key("admin"), w.host(hostOne)
@@ -79,11 +82,14 @@ func TestEveryRouteWantsTheRightCredentials(t *testing.T) {
 	}
 	for name, path := range protected(t) {
 		method, _, _ := strings.Cut(name, " ")
-		wrong := key
-		if !isHosts(name) {
-			wrong = token
+		wrong := []string{key.auth}
+		switch {
+		case isBoth(name):
+			wrong = nil
+		case !isHosts(name):
+			wrong = []string{token.auth}
 		}
-		for _, header := range append([]string{wrong.auth}, bad...) {
+		for _, header := range append(wrong, bad...) {
 			if got := (client{w: w, auth: header}).do(method, path, nil).want(401).header.Get("WWW-Authenticate"); got != "Bearer" {
 				t.Errorf("WWW-Authenticate %q", got)
 			}
@@ -244,8 +250,8 @@ func TestBrowsersOfTheListedOriginsMayCall(t *testing.T) {
 func TestTheStreamIsHandedItsHost(t *testing.T) {
 	w := newWorld(t)
 	w.host(hostOne).do("GET", "/api/v1/hosts/host_one/events?last_event_id=x", nil).want(200)
-	if got := <-w.streamed; got != hostOne {
-		t.Errorf("streamed to %s", got)
+	if got := <-w.streamed; got.host != hostOne {
+		t.Errorf("streamed to %s", got.host)
 	}
 	none := newWorld(t, func(o *api.Options) { o.Stream = nil })
 	none.host(hostOne).do("GET", "/api/v1/hosts/host_one/events", nil).refused(503, "no_stream")
@@ -321,12 +327,20 @@ var errDeaf = errors.New("nobody listens")
 
 func (deaf) FlushError() error { return errDeaf }
 
+// flushes is a stream that flushes and ends.
+type flushes struct {
+	ends
+	err *error
+}
+
+func (f flushes) Serve(rw http.ResponseWriter, _ *http.Request, _ schemas.HostID, _ time.Time, _ schemas.FeedFilter) {
+	*f.err = http.NewResponseController(rw).Flush()
+}
+
 func TestAStreamHearsThatAFlushFailed(t *testing.T) {
 	var err error
 	w := newWorld(t, func(o *api.Options) {
-		o.Stream = func(rw http.ResponseWriter, _ *http.Request, _ schemas.HostID, _ time.Time) {
-			err = http.NewResponseController(rw).Flush()
-		}
+		o.Stream = flushes{err: &err}
 	})
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/hosts/host_one/events", http.NoBody)
 	r.Header.Set("Authorization", w.host(hostOne).auth)
@@ -425,7 +439,7 @@ func TestMetricsNameRoutesAndNeverPaths(t *testing.T) {
 func TestPagesRunNoScriptButTheirOwn(t *testing.T) {
 	w := newWorld(t)
 	c := client{w: w}
-	for _, f := range []string{"", "app.js", "style.css"} {
+	for _, f := range []string{"", "app.js", "krib-events.js", "style.css"} {
 		r := c.do("GET", "/dashboard/"+f, nil).want(200)
 		if !strings.Contains(r.header.Get("Content-Security-Policy"), "default-src 'self'") || strings.Contains(string(r.body), "innerHTML") ||
 			strings.Contains(string(r.body), "<script>") || strings.Contains(string(r.body), "style=") {
@@ -453,6 +467,13 @@ func TestADatabaseThatIsAwayIs503(t *testing.T) {
 	}
 }
 
+// panicking is a stream with a bug.
+type panicking struct{ ends }
+
+func (panicking) Serve(http.ResponseWriter, *http.Request, schemas.HostID, time.Time, schemas.FeedFilter) {
+	panic("a secret")
+}
+
 func TestAFaultIsLoggedOnceAndShowsNothing(t *testing.T) {
 	w := newWorld(t)
 	a := w.key("admin")
@@ -463,7 +484,7 @@ func TestAFaultIsLoggedOnceAndShowsNothing(t *testing.T) {
 		t.Errorf("internal text: %s", s)
 	}
 	panics := newWorld(t, func(o *api.Options) {
-		o.Stream = func(http.ResponseWriter, *http.Request, schemas.HostID, time.Time) { panic("a secret") }
+		o.Stream = panicking{}
 	})
 	if s := panics.host(hostOne).do("GET", "/api/v1/hosts/host_one/events", nil).want(500).body; strings.Contains(string(s), "secret") {
 		t.Errorf("internal text: %s", s)

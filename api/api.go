@@ -29,9 +29,8 @@ type Options struct {
 	Auth     *auth.Auth
 	// Feed is the life of host.notifications that cursors speak about.
 	Feed schemas.Feed
-	// Stream serves a host's events until the client leaves or its token ends. Nil
-	// answers 503.
-	Stream func(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time)
+	// Stream serves hosts' events. Nil answers 503.
+	Stream Stream
 	// Pull answers an agent with the events after a cursor, and Follow streams them
 	// until renew says that the key has ended; an error of it means that nothing was
 	// written. Nil answers 503.

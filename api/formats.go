@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"net/mail"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/nyaruka/phonenumbers"
+
+	"github.com/krib-ai/krib/schemas"
 )
 
 // formats are the forms that a check tag may ask for. Each says what is wrong, or
@@ -28,6 +31,19 @@ var formats = map[string]func(string) string{
 	"country":            checkCountry,
 	"currency":           checkCurrency,
 	"timezone":           checkTimeZone,
+
+	"feedkinds":         func(s string) string { return checkWords(s, schemas.FeedKinds()) },
+	"notificationtypes": func(s string) string { return checkWords(s, schemas.NotificationTypes()) },
+}
+
+// checkWords lets a list of known words through, with commas between them.
+func checkWords[T ~string](s string, known []T) string {
+	for w := range strings.SplitSeq(s, ",") {
+		if !slices.Contains(known, T(w)) {
+			return fmt.Sprintf("must be some of %v, with commas between them", known)
+		}
+	}
+	return ""
 }
 
 func checkEmail(s string) string {

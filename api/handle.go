@@ -29,6 +29,7 @@ type answer struct {
 	message string
 	etag    string
 	refused bool // the contract has refusals that are no errors: 200 without success
+	bare    bool // the contract has answers without the envelope
 }
 
 type envelope struct {
@@ -47,7 +48,11 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, p auth.Principal,
 	if a.message != "" {
 		env.Message = &a.message
 	}
-	b, err := schemas.Encode(env)
+	var body any = env
+	if a.bare {
+		body = a.data
+	}
+	b, err := schemas.Encode(body)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -136,17 +141,30 @@ func (s *server) host(e endpoint) http.HandlerFunc {
 	}
 }
 
-// stream hands the connection of the path's host over.
-func (s *server) stream(w http.ResponseWriter, r *http.Request) {
-	p, err := s.ownPath(r)
-	if err == nil && s.o.Stream == nil {
-		err = schemas.Errorf(schemas.Unavailable, "no_stream", "this process serves no event stream")
+// hostAnywhere serves a host on a path that names none.
+func (s *server) hostAnywhere(e endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p, err := s.o.Auth.Host(r.Header.Get("Authorization"))
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		infoOf(r.Context()).principal = p
+		ctx, cancel := context.WithTimeout(r.Context(), patience)
+		defer cancel()
+		s.serve(w, r.WithContext(ctx), p, e)
 	}
-	if err != nil {
-		s.fail(w, r, err)
-		return
+}
+
+// either serves agents in one way and hosts in another, by what they bring.
+func either(agent, host http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if auth.IsKey(r.Header.Get("Authorization")) {
+			agent(w, r)
+			return
+		}
+		host(w, r)
 	}
-	s.o.Stream(w, r, p.Host, p.Until)
 }
 
 func (s *server) ownPath(r *http.Request) (auth.Principal, error) {

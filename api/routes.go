@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/cors"
@@ -88,6 +89,10 @@ func (s *server) routes() []route {
 		{http.MethodPut, hosted + "/notifications/{notification_id}/read", s.host(s.markRead)},
 		{http.MethodDelete, hosted + "/notifications/{notification_id}", s.host(s.deleteNotification)},
 		{http.MethodGet, hosted + "/events", s.stream},
+		{http.MethodPost, hosted + "/events/ticket", s.host(s.issueTicket)},
+		{http.MethodPost, hosted + "/events/send", s.host(s.sendCustom)},
+		{http.MethodGet, "/api/v1/sse/statistics", either(s.agent(auth.Admin, s.streams), s.hostAnywhere(s.hostStreams))},
+		{http.MethodPost, "/api/v1/external/sse/broadcast", s.agent(auth.NotificationsWrite, s.broadcast)},
 
 		{http.MethodGet, admin + "/agents", s.agent(auth.Admin, s.agents)},
 		{http.MethodPost, admin + "/agents", s.agent(auth.Admin, s.createAgent)},
@@ -123,11 +128,13 @@ func (s *server) router() http.Handler {
 
 func (s *server) cors() cors.Options {
 	return cors.Options{
-		AllowedOrigins:   s.o.CORSOrigins,
-		AllowedMethods:   []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
-		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", requestIDHeader},
-		ExposedHeaders:   []string{"ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", requestIDHeader},
-		AllowCredentials: true,
+		AllowedOrigins: s.o.CORSOrigins,
+		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", requestIDHeader},
+		ExposedHeaders: []string{"ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", requestIDHeader},
+		// With a star there are none: a browser refuses that together with cookies, and
+		// rightly.
+		AllowCredentials: !slices.Contains(s.o.CORSOrigins, "*"),
 		MaxAge:           600,
 	}
 }

@@ -49,12 +49,45 @@ type world struct {
 	registry *prometheus.Registry
 	agents   int
 	ready    error
-	streamed chan schemas.HostID
+	streamed chan visit
+}
+
+// visit is what a stream was opened with.
+type visit struct {
+	host   schemas.HostID
+	until  time.Time
+	filter schemas.FeedFilter
+}
+
+// ends is a stream that ends at once.
+type ends struct{ w *world }
+
+func (e ends) Serve(rw http.ResponseWriter, _ *http.Request, host schemas.HostID, until time.Time, f schemas.FeedFilter) {
+	if err := http.NewResponseController(rw).Flush(); err != nil || until.Before(time.Now()) {
+		e.w.t.Errorf("the stream cannot flush (%v), or has ended before it began", err)
+	}
+	e.w.streamed <- visit{host, until, f}
+}
+
+func (e ends) Refuse(rw http.ResponseWriter, _ *http.Request, host schemas.HostID, reason string) {
+	rw.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprintf(rw, "refused %s: %s", host, reason)
+}
+
+func (ends) Of(h schemas.HostID) (int, time.Duration) {
+	return map[schemas.HostID]int{hostOne: 2, hostTwo: 3}[h], 1500 * time.Millisecond
+}
+
+func (ends) State() api.StreamState {
+	return api.StreamState{
+		Connections: 5, MaxConnections: 1000, MaxPerHost: 20, Hosts: 2, Heartbeat: 5 * time.Second, QueueBytes: 7, Frames: 9, Resumes: map[string]int64{"ring": 1},
+		Disconnects: map[string]int64{"gone": 2}, LagOffsets: 3, TailLag: time.Second, SinkLag: 2 * time.Second, Ready: true,
+	}
 }
 
 func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 	t.Helper()
-	w := &world{t: t, url: testenv.Database(t), registry: prometheus.NewRegistry(), streamed: make(chan schemas.HostID, 1)}
+	w := &world{t: t, url: testenv.Database(t), registry: prometheus.NewRegistry(), streamed: make(chan visit, 1)}
 	var err error
 	if w.sql, err = pgxpool.New(t.Context(), w.url); err != nil {
 		t.Fatal(err)
@@ -72,7 +105,7 @@ func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 		t.Fatal(err)
 	}
 	p := producers.New(producers.Options{
-		DB: w.db, Ring: ring, AllowHTTP: true, AllowedAddress: func(a netip.Addr) bool { return a.IsLoopback() },
+		DB: w.db, Ring: ring, Feed: schemas.Feed{TopicID: "feed", Partitions: 12}, AllowHTTP: true, AllowedAddress: func(a netip.Addr) bool { return a.IsLoopback() },
 	})
 	a, err := auth.New(t.Context(), auth.Options{DB: w.db, JWTSecret: jwtSecret, KeyCache: time.Nanosecond})
 	if err != nil {
@@ -82,12 +115,7 @@ func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 		DB: w.db, Producer: p, Auth: a, Feed: schemas.Feed{TopicID: "feed", Partitions: 12}, WebhookTimeout: 100 * time.Millisecond,
 		CORSOrigins: []string{origin}, Pages: dashboard.Files, Ready: func() error { return w.ready }, Logger: testenv.Logger(t),
 		Registry: w.registry, Version: "test",
-		Stream: func(rw http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time) {
-			if err := http.NewResponseController(rw).Flush(); err != nil || until.Before(time.Now()) {
-				t.Errorf("the stream cannot flush (%v), or has ended before it began", err)
-			}
-			w.streamed <- host
-		},
+		Stream: ends{w},
 	}
 	for _, c := range change {
 		c(&o)

@@ -51,8 +51,8 @@ func Main(args []string, stdout, stderr io.Writer) int {
 // Run is Main with a context in the place of signals.
 func Run(ctx context.Context, args []string, env Lookup, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, []string, Lookup, io.Writer, io.Writer) error{
-		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "keys": keys, "listen": forward, "replay": runReplay, "dead": dead,
-		"audit": runAudit, "bench": runBench, "version": printVersion,
+		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "keys": keys, "replay": runReplay, "dead": dead,
+		"audit": runAudit, "listen": forward, "bench": runBench, "version": printVersion,
 	}
 	if len(args) == 0 {
 		_, _ = fmt.Fprint(stderr, usage)

@@ -118,7 +118,8 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		}
 		g.Go(func() error { return m.Run(work) })
 	}
-	stream, wakeStream := noStream, func() {}
+	var stream api.Stream = noStream{}
+	wakeStream := func() {}
 	apiCtx, stopAPI := context.WithCancel(work)
 	defer stopAPI()
 	context.AfterFunc(ctx, stopAPI)
@@ -130,7 +131,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
-		stream, wakeStream = hub.Serve, hub.Wake
+		stream, wakeStream = hubStream{hub}, hub.Wake
 		checks.add("push", func(context.Context) error { return hub.Ready() })
 		g.Go(func() error { return hub.Run(apiCtx) })
 		go store.Listen(work, c.databaseURL, store.ChannelSink, log, hub.Wake)
@@ -257,13 +258,13 @@ func released(db *store.DB, feed schemas.Feed) func(context.Context) (map[int32]
 	}
 }
 
-func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed schemas.Feed, wake *store.Signal, stream streamFunc, events *pull.Log, checks *readiness, log *slog.Logger, reg prometheus.Registerer) (http.Handler, error) {
+func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed schemas.Feed, wake *store.Signal, stream api.Stream, events *pull.Log, checks *readiness, log *slog.Logger, reg prometheus.Registerer) (http.Handler, error) {
 	a, err := auth.New(ctx, auth.Options{DB: db, JWTSecret: []byte(c.jwtSecret), JWKSURL: c.jwksURL, Issuer: c.issuer, Audience: c.audience})
 	if err != nil {
 		return nil, err
 	}
 	p := producers.New(producers.Options{
-		DB: db, Ring: ring, BookingTTL: c.bookingTTL, AllowHTTP: c.allowHTTP, Wake: wake.Wake,
+		DB: db, Ring: ring, Feed: feed, BookingTTL: c.bookingTTL, AllowHTTP: c.allowHTTP, Wake: wake.Wake,
 		AllowedAddress: func(ip netip.Addr) bool { return deliver.Callable(ip, c.allow) },
 	})
 	return api.New(api.Options{
@@ -271,15 +272,6 @@ func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed
 		WebhookTimeout: c.timeout, ReplayWindow: c.replayWindow, CORSOrigins: c.corsOrigins, StripeSecret: c.stripeSecret,
 		Pages: dashboard.Files, Ready: checks.now, Logger: log, Registry: reg, Version: version(),
 	}), nil
-}
-
-type streamFunc = func(http.ResponseWriter, *http.Request, schemas.HostID, time.Time)
-
-// noStream answers where this process has no hub; another one of the
-// installation has.
-func noStream(w http.ResponseWriter, _ *http.Request, _ schemas.HostID, _ time.Time) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	_, _ = fmt.Fprint(w, "retry: 5000\nevent: disconnect\ndata: {\"type\":\"disconnect\",\"code\":\"no_stream\",\"reason\":\"this process serves no streams\",\"retry_ms\":5000,\"terminal\":false}\n\n")
 }
 
 // readiness is whether this process can do its work at the moment.

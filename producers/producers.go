@@ -20,10 +20,13 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-// Options of a Producer. DB, Ring and Feed are required.
+// Options of a Producer. DB and Ring are required.
 type Options struct {
 	DB   *store.DB // in RoleAPI
 	Ring *seal.Ring
+	// Feed is the life of host.notifications: an announcement is written to each of
+	// its partitions. Without it there are none.
+	Feed schemas.Feed
 	// BookingTTL is how long a host has to answer a request. Default 24 hours.
 	BookingTTL time.Duration
 	// AllowHTTP lets webhooks go to plain http; otherwise https only.

@@ -279,6 +279,7 @@ func TestEnumsAreTheClosedSetsOfGo(t *testing.T) {
 	same("events", enum(schemas.SchemaSubscription, "", "events"), schemas.SubscribableEvents())
 	same("notification types", enum(schemas.SchemaFeed, "notification", "type"), schemas.NotificationTypes())
 	same("muted types", enum(schemas.SchemaEvent, "", "host_muted"), schemas.NotificationTypes())
+	same("feed kinds", enum(schemas.SchemaFeed, "", "kind"), schemas.FeedKinds())
 	same("priorities", enum(schemas.SchemaFeed, "notification", "priority"), schemas.Priorities())
 	same("statuses", enum(schemas.SchemaEvent, "booking", "status"), statuses)
 	same("disabled reasons", enum(schemas.SchemaSubscription, "", "disabled_reason"), []schemas.DisabledReason{

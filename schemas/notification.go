@@ -72,7 +72,16 @@ const (
 	FeedUpdate       FeedKind = "notification_update"
 	FeedBooking      FeedKind = "booking_update"
 	FeedAnnouncement FeedKind = "system_announcement"
+	FeedCustom       FeedKind = "custom" // sent by a host to its own dashboards
 )
+
+// FeedKinds is the closed list, in the order in which errors show it.
+func FeedKinds() []FeedKind {
+	return []FeedKind{FeedNotification, FeedUpdate, FeedBooking, FeedAnnouncement, FeedCustom}
+}
+
+// Known says whether k is in the closed list.
+func (k FeedKind) Known() bool { return slices.Contains(FeedKinds(), k) }
 
 // FeedAction is what happened to a notification in a FeedUpdate record.
 type FeedAction string
@@ -120,11 +129,12 @@ type FeedRecord struct {
 	Kind         FeedKind            `json:"kind"`
 	HostID       HostID              `json:"host_id,omitempty"` // empty on an announcement
 	At           time.Time           `json:"at"`
-	EventID      EventID             `json:"event_id,omitempty"` // the booking event behind it
+	EventID      EventID             `json:"event_id,omitempty"` // the booking event behind it; of what was sent, its own
 	Notification *Notification       `json:"notification,omitempty"`
 	Update       *NotificationUpdate `json:"update,omitempty"`
 	Booking      *BookingUpdate      `json:"booking,omitempty"`
 	Announcement json.RawMessage     `json:"announcement,omitempty"`
+	Custom       json.RawMessage     `json:"custom,omitempty"`
 }
 
 // A Progress is the value on outbox.progress: the outbox rows that were

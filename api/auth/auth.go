@@ -123,6 +123,13 @@ func (a *Auth) Host(header string) (Principal, error) {
 	return a.tokens.verify(token)
 }
 
+// IsKey says whether an Authorization header brings an API key, valid or not, and
+// not a host's token.
+func IsKey(header string) bool {
+	key, err := bearer(header)
+	return err == nil && strings.HasPrefix(key, schemas.KeyPrefix)
+}
+
 func bearer(header string) (string, error) {
 	if header == "" {
 		return "", unauthorized("missing_credentials", "an Authorization header is needed")

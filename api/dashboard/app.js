@@ -1,17 +1,11 @@
 // The host's page: the list from the API, then the stream from the cursor that the
-// list is true at. EventSource cannot send a Bearer token, so the stream is read
-// with fetch. Everything that is shown goes in by textContent.
-"use strict";
+// list is true at. Everything that is shown goes in by textContent.
+import { KribEvents } from "./krib-events.js";
 
 const $ = (id) => document.getElementById(id);
 const shown = new Map(); // notification id -> notification
 const maxLive = 50;
-let session = null; // {host, token, cursor, abort}
-
-const later = (ms, signal) => new Promise((done) => {
-  const t = setTimeout(done, ms);
-  signal.addEventListener("abort", () => { clearTimeout(t); done(); }, { once: true });
-});
+let session = null; // {host, token, abort, events}
 
 function setState(state, text) {
   $("state").dataset.state = state;
@@ -32,13 +26,14 @@ async function call(s, method, rest) {
   return body.data;
 }
 
+// load brings the list up to date and returns the cursor that it is true at.
 async function load(s) {
   const data = await call(s, "GET", "/notifications?limit=100");
   shown.clear();
   for (const n of data.notifications) shown.set(n.id, n);
   setUnread(data.unread_count);
-  s.cursor = data.stream_cursor;
   render();
+  return data.stream_cursor;
 }
 
 async function count(s) {
@@ -94,118 +89,54 @@ function logLive(kind, text) {
   while ($("live").children.length > maxLive) $("live").lastChild.remove();
 }
 
-// take handles one frame. It returns "resync" or "end" when the stream says so.
-async function take(s, frame) {
-  if (!frame.data) return "";
-  const d = JSON.parse(frame.data);
-  switch (frame.event || d.type) {
+// take handles one event.
+function take(s, kind, d) {
+  switch (kind) {
     case "notification":
       shown.set(d.data.id, { is_read: false, ...d.data });
       render();
       logLive("notification", d.data.title);
-      await count(s);
       break;
     case "notification_update": {
-      const u = d.data || d;
-      const n = shown.get(u.notification_id);
-      if (u.action === "deleted") shown.delete(u.notification_id);
-      else if (n) n.is_read = u.action === "read";
+      if (d.data.action === "read_all") return void load(s).catch(() => {}); // which ones is for the server to say
+      const n = shown.get(d.data.notification_id);
+      if (d.data.action === "deleted") shown.delete(d.data.notification_id);
+      else if (n) n.is_read = d.data.action === "read";
       render();
-      await count(s);
       break;
     }
     case "booking_update":
-      logLive("booking " + d.data.status, d.data.property_title + ", " + d.data.guest_name);
-      break;
+      return logLive("booking " + d.data.status, d.data.property_title + ", " + d.data.guest_name);
     case "system_announcement":
-      logLive("announcement", d.message || (d.data && d.data.message) || "");
-      break;
-    case "resync":
-      return "resync";
-    case "disconnect":
-      if (d.retry_ms > 0) s.retry = d.retry_ms;
-      return d.terminal ? "end" : "";
+      return logLive("announcement", d.message || "");
+    case "custom":
+      return logLive("custom", d.message || "");
   }
-  return "";
+  count(s).catch(() => {}); // the next event counts again
 }
 
-// frames reads server-sent events as the HTML standard parses them.
-async function* frames(stream) {
-  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "", frame = { data: [] };
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    rest += value;
-    const lines = rest.split(/\r\n|\n|\r(?!$)/);
-    rest = lines.pop();
-    for (const line of lines) {
-      if (line === "") {
-        yield { ...frame, data: frame.data.join("\n") };
-        frame = { data: [] };
-        continue;
-      }
-      const colon = line.indexOf(":");
-      const name = colon < 0 ? line : line.slice(0, colon);
-      const v = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
-      if (name === "data") frame.data.push(v);
-      else if (name === "event" || name === "id" || name === "retry") frame[name] = v;
-    }
-  }
-}
+const words = { connecting: "connecting", live: "live", behind: "behind", offline: "reconnecting", closed: "not connected" };
 
-// listen reads one connection to its end.
-async function listen(s) {
-  const headers = { Authorization: "Bearer " + s.token, Accept: "text/event-stream" };
-  if (s.cursor) headers["Last-Event-ID"] = s.cursor;
-  const r = await fetch(path(s, "/events"), { headers, signal: s.abort.signal, cache: "no-store" });
-  if (!r.ok) {
-    const problem = await r.json().catch(() => ({}));
-    throw Object.assign(new Error(problem.detail || r.statusText), { status: r.status });
-  }
-  setState("live", "live");
-  for await (const frame of frames(r.body)) {
-    s.live = true;
-    if (/^\d+$/.test(frame.retry || "")) s.retry = Number(frame.retry);
-    const what = await take(s, frame);
-    if (what === "resync") await load(s);
-    else if (frame.id) s.cursor = frame.id;
-    if (what === "end") return false;
-  }
-  return true;
-}
-
-// run keeps a session: list, stream, and again from the last cursor after a break.
-async function run(s) {
-  let failures = 0, loaded = false;
-  while (!s.abort.signal.aborted) {
-    setState("connecting", "connecting");
-    try {
-      s.live = false;
-      if (!loaded) await load(s);
-      loaded = true;
-      showError("");
-      if (!(await listen(s))) return setState("ended", "the server ended the stream");
-      failures = 0;
-    } catch (e) {
-      if (s.abort.signal.aborted) return;
-      if (e.status >= 400 && e.status < 500 && e.status !== 429) {
-        showError(e.message);
-        return setState("ended", "not connected");
-      }
-      failures = s.live ? 0 : failures + 1;
-    }
-    const wait = Math.min(30000, (s.retry || 1000) * 2 ** Math.min(failures, 5));
-    setState("waiting", "reconnecting in " + Math.ceil(wait / 1000) + " s");
-    await later(wait, s.abort.signal);
-  }
+function tell(s, state, detail) {
+  if (s !== session) return; // another one has taken its place
+  const late = state === "behind" && detail > 0 ? " by " + Math.ceil(detail / 1000) + " s" : "";
+  setState(state, words[state] + late);
+  showError(state === "closed" && detail ? detail.message : "");
 }
 
 function connect() {
-  if (session) session.abort.abort();
-  session = { host: $("host").value.trim(), token: $("token").value.trim(), cursor: null, abort: new AbortController() };
+  if (session) {
+    session.events.close();
+    session.abort.abort();
+  }
+  const s = { host: $("host").value.trim(), token: $("token").value.trim(), abort: new AbortController() };
+  s.events = new KribEvents({
+    host: s.host, token: s.token, load: () => load(s),
+    onEvent: (kind, data) => take(s, kind, data), onState: (state, detail) => tell(s, state, detail),
+  });
+  session = s;
   showError("");
-  run(session);
+  s.events.start();
 }
 
 $("who").addEventListener("submit", (e) => { e.preventDefault(); connect(); });

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"io"
+	"net/http"
 	"regexp"
 	"sync"
 	"testing"
@@ -102,5 +103,35 @@ func TestRolesInProcessesOfTheirOwnAreTheSamePipeline(t *testing.T) {
 	}
 	if f := reads.next(t, cursor, "notification"); !contains([]byte(f.Data), booking) {
 		t.Errorf("frame %s", f.Data)
+	}
+	sentElsewhere(t, &writes, &reads, cursor)
+}
+
+// sentElsewhere sends events through one process and reads them at another, which
+// is opened with a ticket of the first.
+func sentElsewhere(t *testing.T, writes, reads *krib, cursor string) {
+	t.Helper()
+	events := "/api/v1/hosts/" + writes.HostID + "/events"
+	writes.host(t, "POST", events+"/send", object{"message": "to myself", "type": "notification"})
+	if f := reads.next(t, cursor, "custom"); !contains([]byte(f.Data), "to myself") || !contains([]byte(f.Data), writes.HostID) {
+		t.Errorf("frame %s", f.Data)
+	}
+	writes.agent(t, "POST", "/api/v1/external/sse/broadcast", object{"message": "to everybody", "host_id": "another"})
+	if f := reads.next(t, cursor, "system_announcement"); !contains([]byte(f.Data), "to everybody") {
+		t.Errorf("frame %s", f.Data)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, reads.APIURL+writes.host(t, "POST", events+"/ticket", nil).text("url"), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := streams.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK || !contains([]byte(res.Header.Get("Set-Cookie")), "krib_stream=") {
+		t.Errorf("a ticket of another process: %d, cookie %q", res.StatusCode, res.Header.Get("Set-Cookie"))
 	}
 }

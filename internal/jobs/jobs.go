@@ -99,6 +99,9 @@ func (r *Runner) jobs() []job {
 		{"purge_idempotency_keys", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeIdempotency(ctx, answersKept)
 		}},
+		{"purge_stream_tickets", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.PurgeTickets(ctx)
+		}},
 		{"purge_stripe_events", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeStripeEvents(ctx, stripeKept)
 		}},

@@ -45,18 +45,23 @@ func TestHousekeepingRemovesOnlyWhatNobodyNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, err = c.Exec(t.Context(), `insert into stream_tickets (hash, host_id, until, expires_at) values
+		('dead', 'host_1', now() + interval '1 hour', now() - interval '1 second'), ('ticket', 'host_1', now() + interval '1 hour', now() + interval '1 minute')`)
+	if err != nil {
+		t.Fatal(err)
+	}
 	db, err := store.Open(t.Context(), url, store.RoleJobs, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
 	jobs.New(jobs.Options{DB: db, Logger: testenv.Logger(t), FeedRetention: 7 * 24 * time.Hour}).Scheduled(t.Context(), time.Now())
-	rows, _ := c.Query(t.Context(), `select key from idempotency_keys union all select id from stripe_events union all select id || ' ' || (deleted_at is null) from host_notifications order by 1`)
+	rows, _ := c.Query(t.Context(), `select key from idempotency_keys union all select id from stripe_events union all select convert_from(hash, 'UTF8') from stream_tickets union all select id || ' ' || (deleted_at is null) from host_notifications order by 1`)
 	left, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"deleted and still in the log false", "evt", "expired and still in the log false", "old and still there true", "young"}
+	want := []string{"deleted and still in the log false", "evt", "expired and still in the log false", "old and still there true", "ticket", "young"}
 	if !slices.Equal(left, want) {
 		t.Errorf("left %q, want %q", left, want)
 	}

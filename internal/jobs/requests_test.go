@@ -287,6 +287,7 @@ krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_replays",outcome="done"} 1
 krib_jobs_runs_total{job="purge_statistics",outcome="done"} 1
+krib_jobs_runs_total{job="purge_stream_tickets",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
 `
 	first, others := w.runner(reg), prometheus.NewRegistry()
@@ -338,6 +339,7 @@ krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} 1
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} 1
 krib_jobs_runs_total{job="purge_replays",outcome="done"} 1
 krib_jobs_runs_total{job="purge_statistics",outcome="done"} 1
+krib_jobs_runs_total{job="purge_stream_tickets",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
 `), "krib_jobs_runs_total"); err != nil {
 		t.Error(err)

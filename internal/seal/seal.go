@@ -111,5 +111,6 @@ const (
 	FieldAPIKey        = "api_key"
 	FieldSigningSecret = "signing_secret"
 	FieldResponse      = "idempotent_response"
+	FieldStreamPass    = "stream_pass"
 	FieldHeaders       = "headers"
 )

@@ -57,18 +57,18 @@ func (h *Hub) past(ctx context.Context, s *stream, c *conn, p *partition, asked 
 		return nil, err
 	default:
 		h.metrics.resume(resumedKafka)
-		return h.mine(c.host, es, asked.cursor.Next, snap), nil
+		return mine(c, es, asked.cursor.Next, snap), nil
 	}
 	h.metrics.resume(string(asked.reason))
 	return nil, nil
 }
 
-// mine lays the host's frames of a reading before those of the ring. The reading
+// mine lays the client's frames of a reading before those of the ring. The reading
 // was shared, so it may begin earlier and end later than this client needs.
-func (h *Hub) mine(host schemas.HostID, es []*entry, next int64, snap snapshot) []*entry {
+func mine(c *conn, es []*entry, next int64, snap snapshot) []*entry {
 	var out []*entry
 	for _, e := range es {
-		if e.isFor(host) && e.offset() >= next && e.offset() < snap.ringStart {
+		if e.isFor(c) && e.offset() >= next && e.offset() < snap.ringStart {
 			out = append(out, e)
 		}
 	}

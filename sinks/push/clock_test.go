@@ -72,7 +72,7 @@ func serve(ctx context.Context, h *Hub, p *page, until time.Time) <-chan struct{
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		h.Serve(p, r, "host", until)
+		h.Serve(p, r, "host", until, schemas.FeedFilter{})
 	}()
 	return done
 }
@@ -265,7 +265,7 @@ func TestAHostHasOneReadingOfItsOwnAtATime(t *testing.T) {
 			end := make(chan struct{})
 			go func() {
 				defer close(end)
-				h.Serve(p, r, host, time.Time{})
+				h.Serve(p, r, host, time.Time{}, schemas.FeedFilter{})
 			}()
 			done = append(done, end)
 			synctest.Wait()
@@ -304,7 +304,7 @@ func TestCredentialsEndAlsoWhileHistoryIsRead(t *testing.T) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 		r.Header.Set("Last-Event-ID", h.parts[0].at(3).String())
 		start := time.Now()
-		h.Serve(p, r, "host", start.Add(time.Second))
+		h.Serve(p, r, "host", start.Add(time.Second), schemas.FeedFilter{})
 		if got := time.Since(start); got > time.Second || p.count(`"code":"token_expired"`) != 1 {
 			t.Errorf("ended after %v with %s", got, p.body.String())
 		}
@@ -329,7 +329,7 @@ func TestCredentialsEndAlsoWhileHistoryIsWritten(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			h.Serve(p, r, "host", time.Now().Add(time.Minute))
+			h.Serve(p, r, "host", time.Now().Add(time.Minute), schemas.FeedFilter{})
 		}()
 		sleep(t.Context(), 2*time.Minute) // the first piece is taken this slowly
 		close(gate)
@@ -383,7 +383,7 @@ func TestAReaderThatTakesNothingCountsAsStalled(t *testing.T) {
 				p := &stalledPage{page: page{header: http.Header{}}, leave: leave}
 				r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", http.NoBody)
 				r.Header.Set("Last-Event-ID", h.parts[0].at(from).String())
-				h.Serve(p, r, "host", time.Time{})
+				h.Serve(p, r, "host", time.Time{}, schemas.FeedFilter{})
 				if got := endings(t, reg); len(got) != 1 || got["stalled"] != 1 {
 					t.Errorf("connections ended by %v", got)
 				}

@@ -11,11 +11,12 @@ import (
 // of one connection, which writes. The queue is bounded in bytes; a frame too many
 // does not drop that frame, it ends the connection, and the client resumes.
 type conn struct {
-	host  schemas.HostID
-	addr  string
-	bound int64
-	total *atomic.Int64 // what waits in all queues
-	wake  chan struct{} // capacity 1: something changed since take
+	host   schemas.HostID
+	addr   string
+	filter filter
+	bound  int64
+	total  *atomic.Int64 // what waits in all queues
+	wake   chan struct{} // capacity 1: something changed since take
 
 	from int64 // frames up to here are not for it; guarded by partition.mu
 

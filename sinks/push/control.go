@@ -47,13 +47,17 @@ type connectedData struct {
 	Recovered bool           `json:"recovered"`
 	Missed    int            `json:"missed"`
 	Head      string         `json:"head"`
+	// HeartbeatMS is the time between two heartbeats: what is silent for longer than
+	// two of them has died.
+	HeartbeatMS int64 `json:"heartbeat_ms"`
 }
 
 type heartbeatData struct {
 	Type       string    `json:"type"`
 	Timestamp  time.Time `json:"timestamp"`
 	ServerTime time.Time `json:"server_time"`
-	LagMS      int64     `json:"lag_ms"`
+	LagMS      int64     `json:"lag_ms"` // how late the newest frames may be
+	Behind     bool      `json:"behind"` // whether that is more than one should call live
 }
 
 type resyncData struct {
@@ -87,7 +91,8 @@ func control(retry time.Duration, id, event string, data any) []byte {
 
 func heartbeat(id schemas.Cursor, now time.Time, lag time.Duration) frame {
 	now = schemas.Stamp(now)
-	return frame{control(0, id.String(), "heartbeat", heartbeatData{"heartbeat", now, now, lag.Milliseconds()}), id.Next}
+	data := heartbeatData{"heartbeat", now, now, lag.Milliseconds(), lag >= saysBehind}
+	return frame{control(0, id.String(), "heartbeat", data), id.Next}
 }
 
 func resync(head schemas.Cursor, reason resyncReason, now time.Time) frame {

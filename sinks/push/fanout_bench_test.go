@@ -66,7 +66,7 @@ func BenchmarkFanOut(b *testing.B) {
 		p := h.parts[0]
 		p.begin(0, 0, 1<<60, time.Now())
 		close(h.started)
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.Serve(w, r, "host", time.Time{}) }))
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.Serve(w, r, "host", time.Time{}, schemas.FeedFilter{}) }))
 		defer srv.Close()
 		c := &crowd{seen: make(chan struct{}, watchers)}
 		defer c.close()
@@ -93,7 +93,7 @@ func BenchmarkFanOut(b *testing.B) {
 		next := int64(0)
 		for b.Loop() {
 			next++
-			p.add([]*entry{{frame: frame{benchFrame, next}}}, next, next)
+			p.add([]*entry{{frame: frame{benchFrame, next}}}, next, next, time.Now())
 			c.await(watchers)
 		}
 		b.ReportMetric(float64(b.N)*watchers/b.Elapsed().Seconds(), "frames/s")

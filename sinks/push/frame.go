@@ -1,11 +1,8 @@
 package push
 
 import (
-	"bytes"
 	"fmt"
 	"time"
-
-	"github.com/segmentio/encoding/json"
 
 	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
@@ -32,6 +29,8 @@ type frame struct {
 // An entry is the frame of a record, and who it is for.
 type entry struct {
 	frame
+	label
+
 	host schemas.HostID // empty: every host of the partition
 	at   time.Time      // the record's, to tell how far the sink is behind
 }
@@ -40,9 +39,13 @@ func (e *entry) offset() int64 { return e.next - 1 }
 
 // size counts what the entry itself takes, so that a million tiny frames are not
 // taken for nothing.
-func (e *entry) size() int64 { return int64(len(e.bytes)) + 96 }
+func (e *entry) size() int64 { return int64(len(e.bytes)+len(e.property)) + 120 }
 
-func (e *entry) isFor(h schemas.HostID) bool { return e.host == "" || e.host == h }
+// isFor says whether the connection gets the entry. One that it does not get moves
+// its position all the same.
+func (e *entry) isFor(c *conn) bool {
+	return (e.host == "" || e.host == c.host) && c.filter.lets(&e.label)
+}
 
 // encode turns a record's value into its entry.
 func encode(p place, offset int64, value []byte) (*entry, error) {
@@ -58,7 +61,7 @@ func encode(p place, offset int64, value []byte) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &entry{frame: frame{b, offset + 1}, host: rec.HostID, at: rec.At}, nil
+	return &entry{frame: frame{b, offset + 1}, label: labelOf(&rec), host: rec.HostID, at: rec.At}, nil
 }
 
 // pushed is the contract's shape; type is repeated in it for clients that ignore
@@ -73,7 +76,7 @@ func payload(rec *schemas.FeedRecord) ([]byte, error) {
 	out := pushed{Type: rec.Kind, Timestamp: schemas.Stamp(rec.At)}
 	switch {
 	case rec.Kind == schemas.FeedAnnouncement && rec.HostID == "":
-		return announcement(rec.Announcement, out.Timestamp)
+		return rec.OpenData()
 	case rec.HostID == "":
 		return nil, fmt.Errorf("a record of kind %q names no host", rec.Kind)
 	case rec.Kind == schemas.FeedNotification && rec.Notification != nil:
@@ -82,6 +85,8 @@ func payload(rec *schemas.FeedRecord) ([]byte, error) {
 		out.Data = rec.Update
 	case rec.Kind == schemas.FeedBooking && rec.Booking != nil:
 		out.Data = rec.Booking
+	case rec.Kind == schemas.FeedCustom:
+		return rec.OpenData()
 	default:
 		return nil, fmt.Errorf("a record of kind %q is not of a kind that is known, or lacks what it is about", rec.Kind)
 	}
@@ -108,29 +113,4 @@ func whole(n *schemas.Notification) row {
 		return &s
 	}
 	return row{*n, orNull(n.BookingID), orNull(n.PropertyID), orNull(n.ActionURL), n.ExpiresAt, n.ReadAt}
-}
-
-// announcement lays type and timestamp over the caller's fields. They win: an
-// announcement must not pass for a notification.
-func announcement(raw []byte, at time.Time) ([]byte, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
-		return nil, fmt.Errorf("an announcement is no JSON object: %w", err)
-	}
-	stamp, err := schemas.Encode(at)
-	if err != nil {
-		return nil, err
-	}
-	fields["type"], fields["timestamp"] = json.RawMessage(`"`+schemas.FeedAnnouncement+`"`), stamp
-	b, err := json.Append(nil, fields, json.SortMapKeys)
-	if err != nil {
-		return nil, fmt.Errorf("encoding an announcement: %w", err)
-	}
-	// The caller's own values are laid in as they came, line ends between members
-	// and all.
-	var line bytes.Buffer
-	if err := json.Compact(&line, b); err != nil {
-		return nil, fmt.Errorf("compacting an announcement: %w", err)
-	}
-	return line.Bytes(), nil
 }

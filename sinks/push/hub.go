@@ -101,7 +101,8 @@ type Hub struct {
 	woken     chan struct{} // capacity 1: a wake that is not read yet is the same wake
 	started   chan struct{} // closed, by startOnce, when every partition has its first position
 	startOnce sync.Once
-	ready     atomic.Bool
+	ready     atomic.Bool // the heads that were seen at start are reached
+	fresh     freshness
 	running   atomic.Bool
 	queued    atomic.Int64 // bytes that wait in queues
 
@@ -148,14 +149,21 @@ func (h *Hub) Wake() {
 
 // errBehind and errDraining are what Ready answers when it is not.
 var (
-	errBehind   = errors.New("the stream has not reached the head that it saw at its start")
+	errStarting = errors.New("the stream has not reached the head that it saw at its start")
+	errBehind   = errors.New("the stream is behind what the sink has committed")
 	errDraining = errors.New("the stream is letting its connections go")
 )
 
 // Ready is nil once the tail has reached the head that was seen at start and what
-// the sink has released is known, until the hub drains. A partition of which more
-// is held back for the sink than fits in memory counts as there: it is the sink
-// that is behind, and clients see all that they may.
+// the sink has released is known, for as long as it keeps up with the sink, until
+// the hub drains. A partition of which more is held back for the sink than fits in
+// memory counts as there: it is the sink that is behind, and clients see all that
+// they may.
+//
+// So brokers that nobody can reach, or a sink that stands still, make no replica
+// unready: its streams miss nothing that others have, and a process that is not
+// ready takes no bookings. A replica that alone cannot reach the brokers hears from
+// the sink's positions, which are in Postgres, that it is late.
 func (h *Hub) Ready() error {
 	h.mu.Lock()
 	draining := h.draining
@@ -163,15 +171,17 @@ func (h *Hub) Ready() error {
 	if draining {
 		return errDraining
 	}
-	if h.ready.Load() {
-		return nil
-	}
-	for _, p := range h.parts {
-		if !p.caughtUp() {
-			return errBehind
+	if !h.ready.Load() {
+		for _, p := range h.parts {
+			if !p.caughtUp() {
+				return errStarting
+			}
 		}
+		h.ready.Store(true)
 	}
-	h.ready.Store(true)
+	if h.fresh.behind() {
+		return errBehind
+	}
 	return nil
 }
 

@@ -14,6 +14,15 @@ const (
 	resumeFailed = "failed"
 )
 
+// The closed sets of the labels.
+var (
+	codes   = []string{string(codeDrain), string(codeSlow), string(codeOverloaded), string(codeExpired), string(codeGone), string(codeStalled)}
+	results = []string{
+		resumedRing, resumedKafka, resumeFailed, string(resyncRetention), string(resyncEpoch),
+		string(resyncPartition), string(resyncTooFar), string(resyncInvalid),
+	}
+)
+
 // metrics have label values of closed sets only, each there from the start, so
 // that a rate over one that has not happened yet is zero and not nothing.
 type metrics struct {
@@ -43,13 +52,10 @@ func newMetrics(reg prometheus.Registerer, h *Hub) *metrics {
 			Name: "krib_push_resumes_total", Help: "Connections that came with a cursor, by where what they had missed came from, or why it could not.",
 		}, []string{"result"}),
 	}
-	for _, c := range []code{codeDrain, codeSlow, codeOverloaded, codeExpired, codeGone, codeStalled} {
-		m.ends.WithLabelValues(string(c))
+	for _, c := range codes {
+		m.ends.WithLabelValues(c)
 	}
-	for _, r := range []string{
-		resumedRing, resumedKafka, resumeFailed, string(resyncRetention), string(resyncEpoch),
-		string(resyncPartition), string(resyncTooFar), string(resyncInvalid),
-	} {
+	for _, r := range results {
 		m.resumes.WithLabelValues(r)
 	}
 	gauges(f, h)
@@ -65,10 +71,13 @@ func gauges(f promauto.Factory, h *Hub) {
 	}, func() float64 { return float64(h.queued.Load()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "krib_push_tail_lag_offsets", Help: "Offsets, markers among them, that the tail has to read.",
-	}, func() float64 { n, _ := h.behind(); return float64(n) })
+	}, func() float64 { return float64(h.late().offsets) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "krib_push_tail_lag_seconds", Help: "How long the tail has not reached a position that the notification sink has committed.",
+	}, func() float64 { return h.late().tail.Seconds() })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "krib_push_release_lag_seconds", Help: "Age of the oldest record that waits for the notification sink.",
-	}, func() float64 { _, d := h.behind(); return d.Seconds() })
+	}, func() float64 { return h.late().sink.Seconds() })
 }
 
 func (m *metrics) end(c code)           { m.ends.WithLabelValues(string(c)).Inc() }
@@ -80,11 +89,13 @@ func (h *Hub) open() int {
 	return len(h.conns)
 }
 
-func (h *Hub) behind() (offsets int64, lag time.Duration) {
+// late adds up the offsets of all partitions and takes the worst of the times.
+func (h *Hub) late() (out lateness) {
 	now := time.Now()
 	for _, p := range h.parts {
-		n, d := p.behind(now)
-		offsets, lag = offsets+n, max(lag, d)
+		l := p.lateness(now)
+		out.offsets, out.due = out.offsets+l.offsets, out.due+l.due
+		out.tail, out.sink = max(out.tail, l.tail), max(out.sink, l.sink)
 	}
-	return offsets, lag
+	return out
 }

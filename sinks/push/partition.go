@@ -23,7 +23,8 @@ type partition struct {
 	live      bool  // the positions below mean something
 	head      int64 // the committed end that was seen at start
 	pos       int64 // the next offset that the tail will read
-	end       int64 // the committed end as the last fetch saw it
+	end       int64 // the committed end as the last fetch or the sink saw it
+	ahead     sight // a position of the sink that is still to be reached
 	sink      int64 // the next offset that the sink will commit
 	released  int64
 	ringStart int64
@@ -48,6 +49,8 @@ func (p *partition) begin(pos, head, sink int64, now time.Time) {
 	again := p.live
 	p.live, p.head, p.end, p.sink = true, head, head, sink
 	p.pos, p.released, p.ringStart = pos, pos, pos
+	p.ahead = sight{}
+	p.ahead.see(p.due(), pos, now)
 	p.held.clear()
 	p.ring.clear()
 	if !again {
@@ -86,7 +89,7 @@ func (p *partition) detach() {
 
 // add appends what the tail has read up to next, and releases what the sink has
 // committed already.
-func (p *partition) add(es []*entry, next, end int64) {
+func (p *partition) add(es []*entry, next, end int64, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range es {
@@ -95,18 +98,26 @@ func (p *partition) add(es []*entry, next, end int64) {
 		}
 	}
 	p.pos, p.end = max(p.pos, next), max(end, next)
+	p.ahead.see(p.due(), p.pos, now)
 	p.release()
 }
 
 // advance says what the sink has committed.
-func (p *partition) advance(sink int64) {
+func (p *partition) advance(sink int64, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.live && sink > p.sink {
-		p.sink = sink
+		p.sink, p.end = sink, max(p.end, sink)
+		p.ahead.see(p.due(), p.pos, now)
 		p.release()
 	}
 }
+
+// due is the position that the tail should have: what the sink has committed, and
+// so what clients may have and other replicas give them. What waits for the sink
+// makes no tail late, or a sink that stands still would make every replica unready.
+// A stored position may lie beyond the topic.
+func (p *partition) due() int64 { return min(p.sink, p.end) }
 
 // release publishes what both the tail and the sink have passed. Frames go to the
 // queues and the position moves under one lock, so whoever reads the position
@@ -127,18 +138,18 @@ func (p *partition) release() {
 
 func (p *partition) publish(e *entry) {
 	if e.host != "" {
-		offer(p.conns[e.host], e.frame)
+		offer(p.conns[e.host], e)
 		return
 	}
 	for _, cs := range p.conns {
-		offer(cs, e.frame)
+		offer(cs, e)
 	}
 }
 
-func offer(cs map[*conn]struct{}, f frame) {
+func offer(cs map[*conn]struct{}, e *entry) {
 	for c := range cs {
-		if f.next > c.from { // else the client was ahead of us and has seen it
-			c.push(f)
+		if e.next > c.from && c.filter.lets(&e.label) { // else the client was ahead of us and has seen it, or does not want it
+			c.push(e.frame)
 		}
 	}
 }
@@ -191,7 +202,7 @@ func (p *partition) join(c *conn, next int64) snapshot {
 		return s
 	}
 	for _, e := range p.ring.from(next) {
-		if e.isFor(c.host) {
+		if e.isFor(c) {
 			s.ring = append(s.ring, e)
 		}
 	}
@@ -217,7 +228,7 @@ func (p *partition) leave(c *conn) {
 func (p *partition) beat(c *conn, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.pushAlways(heartbeat(p.at(max(p.released, c.from)), now, p.lag(now)))
+	c.pushAlways(heartbeat(p.at(max(p.released, c.from)), now, max(p.lag(now), p.ahead.late(p.pos, now))))
 }
 
 // lag is how long the oldest record waits for the sink.
@@ -241,10 +252,16 @@ func (p *partition) caughtUp() bool {
 	return p.live && (p.pos >= p.head || p.paused)
 }
 
-// behind are, for the metrics, how many offsets the tail has to read and how long
-// the oldest record waits for the sink.
-func (p *partition) behind(now time.Time) (int64, time.Duration) {
+// A lateness is how far a partition, or the worst of many, is behind.
+type lateness struct {
+	offsets int64         // of the log, that the tail has to read
+	due     int64         // of these, what the sink has committed
+	tail    time.Duration // for which the tail has not reached a position of the sink
+	sink    time.Duration // for which the oldest record waits for the sink
+}
+
+func (p *partition) lateness(now time.Time) lateness {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(0, p.end-p.pos), p.lag(now)
+	return lateness{max(0, p.end-p.pos), max(0, p.due()-p.pos), p.ahead.late(p.pos, now), p.lag(now)}
 }

@@ -17,8 +17,9 @@ const startPatience = 10 * time.Second
 
 // Serve answers with the host's stream until the client leaves, the hub drains,
 // or until is near; the zero time is no limit. The caller has authenticated the
-// host. The status is always 200: any other ends a browser's EventSource for ever.
-func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time) {
+// host and checked the filter. The status is always 200: any other ends a browser's
+// EventSource for ever.
+func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time, f schemas.FeedFilter) {
 	p := h.parts[h.opts.Feed.Partition(host)]
 	s := &stream{Writer: sse.NewWriter(w), sent: func(n int) { h.metrics.frames.Add(float64(n)) }}
 	asked := askedFor(r, p.place)
@@ -38,6 +39,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID,
 		return
 	}
 	defer h.release(c)
+	c.filter = compile(f) // before it joins, and never after
 	defer expire(c, until)()
 	if !h.awaitStart(r.Context(), c) {
 		e := ending{codeOverloaded, "the stream is starting"}
@@ -49,6 +51,20 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID,
 		return
 	}
 	h.metrics.end(h.attend(r.Context(), s, c, p, asked))
+}
+
+// Refuse answers a stream that cannot be let in now and may be later: what says
+// who asks cannot be looked up.
+func (h *Hub) Refuse(w http.ResponseWriter, r *http.Request, host schemas.HostID, reason string) {
+	s := &stream{Writer: sse.NewWriter(w)}
+	if asked := askedFor(r, h.parts[h.opts.Feed.Partition(host)].place); asked.given {
+		s.safe = asked.cursor.String()
+	}
+	if err := s.Open(); err != nil {
+		return
+	}
+	s.last(ending{codeOverloaded, reason}, patience())
+	h.metrics.end(codeOverloaded)
 }
 
 // awaitStart waits until the first positions are known.
@@ -92,7 +108,7 @@ func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, aske
 		s.last(e, retry)
 		return e.code
 	}
-	first := []frame{hello(c.host, p.place, asked, snap.head, len(past), retry)}
+	first := []frame{hello(c.host, p.place, asked, snap.head, len(past), retry, h.opts.Heartbeat)}
 	if asked.reason != "" {
 		first = append(first, resync(p.at(snap.head), asked.reason, time.Now()))
 	}
@@ -125,7 +141,7 @@ func (h *Hub) checkFuture(ctx context.Context, p *partition, asked *request) {
 // hello is the connected frame. During a resume its id is the cursor asked for.
 // With the head there: a client that loses its connection in the middle of the
 // replay would resume behind the rest of it.
-func hello(host schemas.HostID, p place, asked request, head int64, missed int, retry time.Duration) frame {
+func hello(host schemas.HostID, p place, asked request, head int64, missed int, retry, beat time.Duration) frame {
 	id := p.at(head)
 	if asked.given {
 		id = asked.cursor
@@ -133,6 +149,7 @@ func hello(host schemas.HostID, p place, asked request, head int64, missed int, 
 	data := connectedData{
 		Type: "connected", HostID: host, Timestamp: schemas.Stamp(time.Now()),
 		Cursor: id.String(), Recovered: asked.given && asked.reason == "", Missed: missed, Head: p.at(head).String(),
+		HeartbeatMS: beat.Milliseconds(),
 	}
 	return frame{control(retry, id.String(), "connected", data), id.Next}
 }

@@ -174,7 +174,7 @@ func (h *Hub) append(f kgo.FetchTopicPartition) {
 			es = append(es, e)
 		}
 	}
-	p.add(es, f.Records[len(f.Records)-1].Offset+1, f.LastStableOffset)
+	p.add(es, f.Records[len(f.Records)-1].Offset+1, f.LastStableOffset, time.Now())
 }
 
 // decode makes the record's entry. One that cannot be decoded is counted and left
@@ -206,12 +206,26 @@ func (h *Hub) watchSink(ctx context.Context) {
 			h.log.WarnContext(ctx, "the stream stands still until the sink's positions can be read", slog.Any("error", err))
 		}
 		failing = err != nil
+		h.judge(time.Now())
 		select {
 		case <-ctx.Done():
 			return
 		case <-h.woken:
 		case <-tick.C:
 		}
+	}
+}
+
+// judge notes whether the tail keeps up, and says so once.
+func (h *Hub) judge(now time.Time) {
+	l, was := h.late(), h.fresh.behind()
+	h.fresh.judge(l.tail, l.due, now)
+	switch is := h.fresh.behind(); {
+	case is && !was:
+		h.log.Warn("the stream is behind the feed; this replica is not ready until it has caught up",
+			slog.Int64("offsets", l.due), slog.Duration("lag", l.tail))
+	case was && !is:
+		h.log.Info("the stream has caught up with the feed")
 	}
 }
 
@@ -222,9 +236,10 @@ func (h *Hub) readSink(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("asking for the sink's positions: %w", err)
 	}
+	now := time.Now()
 	for _, p := range h.parts {
 		if next, ok := sink[p.partition]; ok {
-			p.advance(next)
+			p.advance(next, now)
 		}
 	}
 	return nil

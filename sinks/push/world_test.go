@@ -214,7 +214,7 @@ func (w *world) start(change func(*push.Options), wrap func(http.ResponseWriter,
 		if wrap != nil {
 			rw = wrap(rw, req)
 		}
-		r.hub.Serve(rw, req, schemas.HostID(req.URL.Query().Get("host")), until)
+		r.hub.Serve(rw, req, schemas.HostID(req.URL.Query().Get("host")), until, schemas.FeedFilter{})
 	}))
 	r.srv.Config.ConnState = func(c net.Conn, s http.ConnState) {
 		if tcp, ok := c.(*net.TCPConn); ok && s == http.StateNew {
