@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"github.com/nyaruka/phonenumbers"
+
+	"github.com/krib-ai/krib/schemas"
 )
 
 // formats are the forms that a check tag may ask for. Each says what is wrong, or
@@ -25,12 +27,29 @@ var formats = map[string]func(string) string{
 	"country":       checkCountry,
 	"currency":      checkCurrency,
 	"timezone":      checkTimeZone,
+	"mailbox":       checkMailbox,
+	"timeofday":     checkTimeOfDay,
 }
 
 func checkEmail(s string) string {
 	a, err := mail.ParseAddress(s)
 	if err != nil || a.Address != s || len(s) > 254 { // a name before it is not wanted
 		return "must be an e-mail address"
+	}
+	return ""
+}
+
+// checkMailbox lets an address be taken away.
+func checkMailbox(s string) string {
+	if s == "" {
+		return ""
+	}
+	return checkEmail(s)
+}
+
+func checkTimeOfDay(s string) string {
+	if _, err := schemas.ParseTimeOfDay(s); err != nil {
+		return err.Error()
 	}
 	return ""
 }
