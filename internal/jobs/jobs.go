@@ -69,6 +69,9 @@ const (
 	narrowEvery = 5 * time.Minute
 	// stripeKept is how long an event of Stripe is known again.
 	stripeKept = 30 * day
+	// emailsKept is how long a mail's id is known, and so how long its row holds a
+	// guest's address: longer than the sink mails what it reads again.
+	emailsKept = 14 * day
 	// batch bounds a transaction: so many bookings are locked at a time, so long may
 	// a host's own answer to one of them wait.
 	batch = 100
@@ -97,6 +100,9 @@ func (r *Runner) jobs() []job {
 		}},
 		{"purge_stripe_events", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeStripeEvents(ctx, stripeKept)
+		}},
+		{"purge_emails", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.PurgeEmails(ctx, max(emailsKept, r.o.FeedRetention+day))
 		}},
 		{"narrow_subscriptions", narrowEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return producers.NarrowSubscriptions(ctx, tx)

@@ -281,6 +281,7 @@ func TestAScheduledJobRunsOnceInTheCluster(t *testing.T) {
 krib_jobs_runs_total{job="expire_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} %[1]d
+krib_jobs_runs_total{job="purge_emails",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
@@ -328,6 +329,7 @@ krib_jobs_runs_total{job="expire_notifications",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="failed"} 1
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} 1
+krib_jobs_runs_total{job="purge_emails",outcome="done"} 1
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} 1
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
