@@ -339,6 +339,13 @@ func TestWhatIsSomebodyElsesIsNotFoundOnAnyRoute(t *testing.T) {
 	bodies := map[string]any{
 		"PUT /api/v1/external/bookings/{booking_id}/status": map[string]any{"status": "cancelled"},
 		"PUT " + hooksPath + "/{subscription_id}":           hook("https://b.example"),
+
+		"POST " + hooksPath + "/{subscription_id}/replays":                        map[string]any{"since": "2026-01-01T00:00:00Z"},
+		"POST " + hooksPath + "/{subscription_id}/retry-failed":                   map[string]any{"since": "2026-01-01T00:00:00Z"},
+		"POST " + hooksPath + "/{subscription_id}/replays/{replay_id}/cancel":     nil,
+		"POST " + hooksPath + "/{subscription_id}/deliveries/{delivery_id}/retry": nil,
+		"PATCH " + hooksPath + "/{subscription_id}":                               map[string]any{"description": "mine"},
+		"POST " + hooksPath + "/{subscription_id}/test":                           map[string]any{"event_type": "test.webhook"},
 	}
 	before, tried := w.outbox(), 0
 	for name := range protected(t) {

@@ -34,6 +34,9 @@ type Options struct {
 	// WebhookTimeout is how long one attempt may take. The test endpoint waits this
 	// long and a second more for the first attempts. Default 30 seconds.
 	WebhookTimeout time.Duration
+	// ReplayWindow is how long every single event stays in the log; of what is older
+	// the last of each booking does. Default 30 days.
+	ReplayWindow time.Duration
 	// CORSOrigins may call from a browser; none by default.
 	CORSOrigins []string
 	// StripeSecret verifies Stripe's webhooks; without it they are refused
@@ -64,6 +67,9 @@ type server struct {
 func New(o Options) http.Handler {
 	if o.WebhookTimeout == 0 {
 		o.WebhookTimeout = 30 * time.Second
+	}
+	if o.ReplayWindow == 0 {
+		o.ReplayWindow = 30 * 24 * time.Hour
 	}
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }

@@ -19,16 +19,17 @@ import (
 // formats are the forms that a check tag may ask for. Each says what is wrong, or
 // nothing.
 var formats = map[string]func(string) string{
-	"email":         checkEmail,
-	"phone":         checkPhone,
-	"countrycode":   checkCountryCode,
-	"link":          checkLink,
-	"bookingcursor": checkBookingCursor,
-	"country":       checkCountry,
-	"currency":      checkCurrency,
-	"timezone":      checkTimeZone,
-	"mailbox":       checkMailbox,
-	"timeofday":     checkTimeOfDay,
+	"email":              checkEmail,
+	"phone":              checkPhone,
+	"countrycode":        checkCountryCode,
+	"link":               checkLink,
+	"bookingcursor":      checkBookingCursor,
+	"notificationcursor": checkNotificationCursor,
+	"country":            checkCountry,
+	"currency":           checkCurrency,
+	"timezone":           checkTimeZone,
+	"mailbox":            checkMailbox,
+	"timeofday":          checkTimeOfDay,
 }
 
 func checkEmail(s string) string {

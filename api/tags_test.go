@@ -34,7 +34,10 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 	}
 	for name, body := range map[string]any{
 		"NewBooking": bookingBody{}, "StatusChange": statusBody{}, "NewSubscription": subscriptionBody{}, "NewNotification": notificationBody{},
+		"AddressedNotification": bulkItem{}, "GuestMessage": messageBody{}, "ReadAll": readAllBody{}, "NotificationIDs": manyBody{},
 		"NewHostSettings": settingsBody{}, "NewPayment": paymentBody{},
+		"NewReplay": replayBody{}, "FailedSince": retryFailedBody{},
+		"SubscriptionPatch": subscriptionPatch{}, "SecretRotation": secretRotationBody{},
 		"HostAnswer": hostActionBody{}, "PriceRequest": priceBody{}, "NewProperty": propertyBody{},
 	} {
 		all, required := namesOf(body)
@@ -48,7 +51,8 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 	}
 	for path, q := range map[string]any{
 		"/api/v1/properties/search": propertyQuery{}, "/api/v1/external/hosts/{host_id}/pending-bookings": pendingQuery{}, hooks: subscriptionQuery{},
-		hosted + "/notifications": notificationQuery{}, hosted + "/bookings": hostBookingQuery{},
+		hooks + "/{subscription_id}/replays": replayQuery{},
+		hosted + "/notifications":            notificationQuery{}, hosted + "/bookings": hostBookingQuery{},
 		"/api/v1/properties/{property_id}/availability": availabilityQuery{},
 	} {
 		all, _ := namesOf(q)

@@ -28,6 +28,7 @@ const usage = `krib carries booking events to webhooks, dashboards and raw topic
   krib migrate   bring the database to this version
   krib topics    apply | diff: create the topics, or say how they differ
   krib keys      create | list | revoke | rotate: the API keys of agents
+  krib replay    start | list | show | cancel: send events of the log to a subscription again
   krib bench     measure an installation on this machine
   krib version   what this is
 
@@ -47,7 +48,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 // Run is Main with a context in the place of signals.
 func Run(ctx context.Context, args []string, env Lookup, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, []string, Lookup, io.Writer, io.Writer) error{
-		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "keys": keys, "bench": runBench, "version": printVersion,
+		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "keys": keys, "replay": runReplay, "bench": runBench, "version": printVersion,
 	}
 	if len(args) == 0 {
 		_, _ = fmt.Fprint(stderr, usage)

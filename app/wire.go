@@ -24,6 +24,7 @@ import (
 	"github.com/krib-ai/krib/internal/telemetry"
 	"github.com/krib-ai/krib/processors/deliver"
 	"github.com/krib-ai/krib/processors/fanout"
+	"github.com/krib-ai/krib/processors/replay"
 	"github.com/krib-ai/krib/processors/retry"
 	"github.com/krib-ai/krib/producers"
 	"github.com/krib-ai/krib/producers/outbox"
@@ -165,7 +166,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		g.Go(func() error { return e.Run(work) })
 	}
 	if c.has("jobs") {
-		db, err := store.Open(ctx, c.databaseURL, store.RoleJobs, 2)
+		db, err := store.Open(ctx, c.databaseURL, store.RoleJobs, 6)
 		if err != nil {
 			return err
 		}
@@ -175,6 +176,11 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 			RequestsEvery: c.expiryEvery, CleanUpEvery: c.cleanUpEvery, MaintenanceEvery: c.maintenanceEvery,
 		})
 		g.Go(func() error { return j.Run(work) })
+		replays, err := replay.New(replay.Options{Kafka: kc, Jobs: store.ReplayJobs{DB: db}, Logger: log, Registry: reg})
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return replays.Run(work) })
 	}
 	apiStopped := make(chan struct{})
 	if c.has("api") {
@@ -257,7 +263,7 @@ func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed
 		AllowedAddress: func(ip netip.Addr) bool { return deliver.Callable(ip, c.allow) },
 	})
 	return api.New(api.Options{
-		DB: db, Producer: p, Auth: a, Feed: feed, Stream: stream, WebhookTimeout: c.timeout, CORSOrigins: c.corsOrigins, StripeSecret: c.stripeSecret,
+		DB: db, Producer: p, Auth: a, Feed: feed, Stream: stream, WebhookTimeout: c.timeout, ReplayWindow: c.replayWindow, CORSOrigins: c.corsOrigins, StripeSecret: c.stripeSecret,
 		Pages: dashboard.Files, Ready: checks.now, Logger: log, Registry: reg, Version: version(),
 	}), nil
 }

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// A Feed is one life of host.notifications: when the topic is created anew, or
-// gets another number of partitions, positions mean something else, and so its
-// epoch changes.
+// A Feed is one life of a topic that cursors speak about: when the topic is created
+// anew, or gets another number of partitions, positions mean something else, and
+// so its epoch changes.
 type Feed struct {
 	TopicID    string // hex of Kafka's topic id
 	Partitions int32

@@ -123,7 +123,8 @@ func members(t *testing.T, v any) []string {
 
 func eventData(t *testing.T, e *schemas.Event) object {
 	t.Helper()
-	b, err := schemas.Encode(schemas.EventData(e))
+	body, err := schemas.BodyOf(e)
+	b := body.Data
 	if err != nil {
 		t.Fatal(err)
 	}

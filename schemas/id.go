@@ -32,6 +32,8 @@ type (
 	PaymentID string
 	// KeyID names an API key; it is not the key.
 	KeyID string
+	// ReplayID names one replay of the log to a subscription.
+	ReplayID string
 )
 
 // NewBookingID returns a fresh id; ids made later sort later.
@@ -64,6 +66,9 @@ func NewAgentID() AgentID { return AgentID(newID("agent_")) }
 
 // NewKeyID returns a fresh id.
 func NewKeyID() KeyID { return KeyID(newID("key_")) }
+
+// NewReplayID returns a fresh id.
+func NewReplayID() ReplayID { return ReplayID(newID("rpl_")) }
 
 // DeliveryFor derives the id from what the delivery is: the same event for the
 // same subscription is the same delivery, however often it is computed.

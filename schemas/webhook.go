@@ -2,23 +2,46 @@ package schemas
 
 import (
 	"time"
+
+	"github.com/segmentio/encoding/json"
 )
 
 // WebhookBody is the body of a delivery, in the original contract's frame: its
 // eight members, and id, type and sequence beside them. It is rendered once, at
-// fan-out, and never again.
+// fan-out, and never again. Events that an agent fetches have the same body; what
+// belongs to a subscription is null in those.
 type WebhookBody struct {
-	ID               EventID        `json:"id"` // equals the webhook-id header
-	Type             EventType      `json:"type"`
-	EventType        EventType      `json:"event_type"`
-	Sequence         int64          `json:"sequence"`
-	BookingID        *string        `json:"booking_id"`
-	PropertyID       *string        `json:"property_id"`
-	HostID           *string        `json:"host_id"`
-	ExternalAgentURL string         `json:"external_agent_url"`
-	Data             any            `json:"data"`
-	Timestamp        time.Time      `json:"timestamp"`
-	SubscriptionID   SubscriptionID `json:"subscription_id"`
+	ID               EventID         `json:"id"` // equals the webhook-id header
+	Type             EventType       `json:"type"`
+	EventType        EventType       `json:"event_type"`
+	Sequence         int64           `json:"sequence"`
+	BookingID        *string         `json:"booking_id"`
+	PropertyID       *string         `json:"property_id"`
+	HostID           *string         `json:"host_id"`
+	ExternalAgentURL *string         `json:"external_agent_url"`
+	Data             json.RawMessage `json:"data"`
+	Timestamp        time.Time       `json:"timestamp"`
+	SubscriptionID   *SubscriptionID `json:"subscription_id"`
+}
+
+// BodyOf is the body of an event of a booking, of no subscription. Its data are
+// encoded here, once, however many bodies are made of it with [WebhookBody.For].
+func BodyOf(e *Event) (WebhookBody, error) {
+	data, err := Encode(eventData(e))
+	if err != nil {
+		return WebhookBody{}, err
+	}
+	booking, property, host := string(e.Booking.ID), string(e.Booking.Property.ID), string(e.Booking.HostID)
+	return WebhookBody{
+		ID: e.ID, Type: e.Type, EventType: e.Type, Sequence: e.Version, BookingID: &booking, PropertyID: &property, HostID: &host,
+		Data: data, Timestamp: e.OccurredAt,
+	}, nil
+}
+
+// For is the body as the subscription gets it that sends to url.
+func (b WebhookBody) For(url string, id SubscriptionID) WebhookBody {
+	b.ExternalAgentURL, b.SubscriptionID = &url, &id
+	return b
 }
 
 // webhookBooking is booking_details: the booking without what is not the
@@ -96,10 +119,10 @@ type responseNeededData struct {
 	Reminder    ReminderKind `json:"reminder"`
 }
 
-// EventData is the data member of an event's webhook: nested for bookings and
+// eventData is the data member of an event's webhook: nested for bookings and
 // payments, flat for host.response_needed, as the contract has it. It is the
 // same for every subscription, so it is rendered once an event.
-func EventData(e *Event) any {
+func eventData(e *Event) any {
 	b := &e.Booking
 	if e.Type == HostResponseNeeded {
 		return responseNeededData{

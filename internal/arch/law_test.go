@@ -35,18 +35,22 @@ var laws = []law{
 	{"processors/replay", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},
 	{"sinks/notifications", []string{"schemas", "internal/kafka", "internal/store"}},
 	{"sinks/attempts", []string{"schemas", "internal/kafka", "internal/store", "producers"}}, // it disables by a command
-	{"sinks/push", []string{"schemas", "internal/kafka", "internal/store"}},
+	{"sinks/push", []string{"schemas", "internal/kafka", "internal/store", "internal/sse"}},
+	{"sinks/pull", []string{"schemas", "internal/kafka", "internal/sse"}},
 	{"sinks/email", []string{"schemas", "internal/kafka", "internal/store"}},
 	{"internal/jobs", []string{"schemas", "producers", "internal/store"}},
 	{"api", []string{"schemas", "producers", "internal/store", "internal/filter"}},
+	{"internal/sse", nil},
 	{"internal/embedded", nil},
 	{"internal/telemetry", nil},
 	{"internal/bench", []string{"schemas", "internal/store", "internal/kafka", "internal/seal", "producers", "processors/deliver"}},
+	{"internal/listen", []string{"schemas", "internal/sse", "processors/deliver"}},
 	{"app", []string{anything}},
 	{"", []string{"app"}}, // main
 	{"internal/testenv", []string{anything, "internal/testenv"}},
 	{"internal/e2e", []string{anything, "internal/testenv"}},
 	{"internal/arch", nil},
+	{"docs", nil},
 }
 
 // forTests are the packages that no package of the program may import.
@@ -69,6 +73,11 @@ var fences = []fence{
 		[]string{"github.com/twmb/franz-go/pkg/kfake"},
 		[]string{"internal/embedded", "internal/testenv", "internal/e2e"},
 		"the fake broker is for `krib dev` and for tests",
+	},
+	{
+		[]string{"cel.dev/cel-go", "github.com/google/cel-go"},
+		[]string{"internal/filter"},
+		"expressions are compiled in internal/filter, which bounds what they may cost",
 	},
 	{
 		[]string{"github.com/go-chi"},

@@ -4,12 +4,8 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -81,23 +77,8 @@ func serveRoles(t *testing.T, roles string, vars map[string]string) string {
 // took no booking.
 func TestRolesInProcessesOfTheirOwnAreTheSamePipeline(t *testing.T) {
 	t.Parallel()
-	dev := startHere(t, "KRIB_KAFKA_BROKERS="+strings.Join(testenv.Brokers(t), ",")) // plants the seed
-	dev.stop()
-	b, err := os.ReadFile(filepath.Join(dev.dir, "identity.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var id struct {
-		MasterKeys string `json:"master_keys"`
-		JWTSecret  string `json:"jwt_secret"`
-	}
-	if err := json.Unmarshal(b, &id); err != nil {
-		t.Fatal(err)
-	}
-	vars := map[string]string{
-		"DATABASE_URL": dev.DatabaseURL, "KRIB_KAFKA_BROKERS": strings.Join(dev.KafkaBrokers, ","), "KRIB_MASTER_KEYS": id.MasterKeys, "KRIB_JWT_SECRET": id.JWTSecret,
-		"KRIB_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", "KRIB_WEBHOOK_ALLOW_HTTP": "true", "KRIB_RETRY_TIERS": "100ms,200ms",
-	}
+	dev, vars := servers(t)
+	vars["KRIB_RETRY_TIERS"] = "100ms,200ms"
 	var wg sync.WaitGroup
 	urls := make([]string, 4)
 	for i, roles := range []string{"api,relay,push", "api,push,sinks,relay", "fanout,jobs", "deliver,retry"} {

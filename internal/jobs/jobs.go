@@ -72,6 +72,8 @@ const (
 	// emailsKept is how long a mail's id is known, and so how long its row holds a
 	// guest's address: longer than the sink mails what it reads again.
 	emailsKept = 14 * day
+	// replaysKept is how long it can be read what a replay has done.
+	replaysKept = 30 * day
 	// batch bounds a transaction: so many bookings are locked at a time, so long may
 	// a host's own answer to one of them wait.
 	batch = 100
@@ -103,6 +105,9 @@ func (r *Runner) jobs() []job {
 		}},
 		{"purge_emails", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeEmails(ctx, max(emailsKept, r.o.FeedRetention+day))
+		}},
+		{"purge_replays", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.PurgeReplays(ctx, replaysKept)
 		}},
 		{"narrow_subscriptions", narrowEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return producers.NarrowSubscriptions(ctx, tx)

@@ -284,6 +284,7 @@ krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_emails",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} %[1]d
+krib_jobs_runs_total{job="purge_replays",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
 `
 	first, others := w.runner(reg), prometheus.NewRegistry()
@@ -332,6 +333,7 @@ krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} 1
 krib_jobs_runs_total{job="purge_emails",outcome="done"} 1
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} 1
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} 1
+krib_jobs_runs_total{job="purge_replays",outcome="done"} 1
 krib_jobs_runs_total{job="purge_stripe_events",outcome="done"} 1
 `), "krib_jobs_runs_total"); err != nil {
 		t.Error(err)

@@ -166,7 +166,12 @@ func diffConfig(ctx context.Context, adm *kadm.Client, want schemas.Topic) ([]Dr
 
 // FeedOf describes the life of host.notifications that cursors belong to.
 func FeedOf(ctx context.Context, cl *kgo.Client) (schemas.Feed, error) {
-	name := string(schemas.HostNotifications)
+	return LifeOf(ctx, cl, string(schemas.HostNotifications))
+}
+
+// LifeOf describes the present life of a topic: positions mean something within
+// one only.
+func LifeOf(ctx context.Context, cl *kgo.Client, name string) (schemas.Feed, error) {
 	ts, err := kadm.NewClient(cl).ListTopics(ctx, name)
 	if err == nil {
 		err = ts[name].Err

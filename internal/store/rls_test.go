@@ -35,6 +35,8 @@ var witnesses = []struct{ table, row string }{
 	{"webhook_attempts", `insert into webhook_attempts (delivery_id, run, number, event_id, event_type, subscription_id, agent_id, booking_id, trigger, started_at,
 		duration_ms, outcome, final, status, error_class, error, response_body, delivery_created_at)
 		values ('dlv_a', 0, 1, '', '', 'sub_a', 'agent_a', '', '', now(), 0, '', true, 200, '', '', '', now())`},
+	{"webhook_replays", `insert into webhook_replays (id, agent_id, subscription_id, run, trigger, dry_run, booking_id, event_types, only_failed, delivery_id,
+		lease_until, created_at, saved_at) values ('rpl_a', 'agent_a', 'sub_a', 1, 'replay', false, '', '{}', false, '', now(), now(), now())`},
 	{"payments", `insert into payments (id, booking_id, agent_id, host_id, provider, reference, method, amount, currency, created_at)
 		values ('pay_a', 'bkg_a', 'agent_a', 'host_a', '', '', '', 1, 'AED', now())`},
 	{"stripe_events", `insert into stripe_events (id, type, booking_id) values ('evt_a', '', 'bkg_a')`},

@@ -16,8 +16,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/segmentio/encoding/json"
-
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -27,7 +25,6 @@ const (
 	readBytes = 64 << 10
 	// keepBytes is how much of it is kept.
 	keepBytes = 4 << 10
-	userAgent = "Krib-AI-Webhook/1.0"
 )
 
 // A sender makes requests. It uses the transport itself and no http.Client: a
@@ -133,45 +130,11 @@ func (s *sender) request(ctx context.Context, d *schemas.Delivery, to *subscribe
 	if err != nil {
 		return nil, errBadURL // not err, which repeats the URL
 	}
-	unix := strconv.FormatInt(at.Unix(), 10)
-	signatures := make([]string, len(secrets))
-	for i, secret := range secrets {
-		signatures[i] = Sign(string(d.EventID), at, body, secret)
-	}
-	h := req.Header
-	h.Set("Content-Type", "application/json")
-	h.Set("User-Agent", userAgent)
-	h.Set(headerID, string(d.EventID))
-	h.Set(headerTimestamp, unix)
-	h.Set(headerSignature, strings.Join(signatures, " "))
-	h.Set("X-Webhook-Event", string(d.EventType))
-	h.Set("X-Webhook-ID", string(d.ID))
-	h.Set("X-Webhook-Timestamp", timestampOf(body, unix))
-	h.Set("X-Webhook-Signature", bodySignature(body, secrets[0]))
-	h.Set("X-Webhook-Attempt", strconv.Itoa(d.Attempt+1))
-	if to.apiKey != "" {
-		h.Set("Authorization", "Bearer "+to.apiKey.Reveal())
-	}
-	if trace != "" {
-		h.Set("traceparent", trace)
-	}
+	req.Header = Header(&Signed{
+		EventID: d.EventID, EventType: d.EventType, DeliveryID: d.ID, Attempt: d.Attempt + 1, Body: body,
+		Secrets: secrets, Bearer: to.apiKey, TraceParent: trace,
+	}, at)
 	return req, nil
-}
-
-// timestampOf is the body's own timestamp, as it stands there: the original's
-// header repeats it. A body without one gets the attempt's.
-func timestampOf(body []byte, attempt string) string {
-	var frame struct {
-		Timestamp string `json:"timestamp"`
-	}
-	if err := json.Unmarshal(body, &frame); err != nil || !plainText(frame.Timestamp) {
-		return attempt
-	}
-	return frame.Timestamp
-}
-
-func plainText(s string) bool {
-	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // target reads a subscription's URL. Its errors do not repeat it.

@@ -104,7 +104,7 @@ func TestAnEventGoesToItsAgentsSubscriptionsAndThePlatforms(t *testing.T) {
 		t.Errorf("delivery id %s, want %s", mine.ID, want)
 	}
 	body, err := schemas.Decode[schemas.WebhookBody]([]byte(mine.Payload))
-	if err != nil || body.ID != "evt_bkg_1_1" || body.Sequence != 1 || body.SubscriptionID != "sub_mine" || *body.BookingID != "bkg_1" || *body.HostID != "host_1" {
+	if err != nil || body.ID != "evt_bkg_1_1" || body.Sequence != 1 || *body.SubscriptionID != "sub_mine" || *body.BookingID != "bkg_1" || *body.HostID != "host_1" {
 		t.Errorf("body %s, %v", mine.Payload, err)
 	}
 	if got := feedKinds(t, c.Read(t, string(schemas.HostNotifications), 2)); got != "booking_update notification" {

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"github.com/segmentio/encoding/json"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/internal/kafka"
@@ -17,6 +16,7 @@ type rendered struct {
 	out                              []*kgo.Record
 	bytes                            int64
 	events, deliveries, feed, poison int
+	asked                            asked
 }
 
 func (b *rendered) add(r *kgo.Record) {
@@ -40,18 +40,21 @@ func (p *Processor) render(in []*kgo.Record) *rendered {
 
 // event appends an event's records, or nothing and an error.
 func (p *Processor) event(b *rendered, e *schemas.Event, trace string) error {
-	if e.ID == "" || e.Booking.ID == "" || e.Type == "" || e.Booking.CheckIn == "" || e.Booking.CheckOut == "" {
+	if !e.Complete() {
 		return errIncomplete
 	}
 	feed, err := feedOf(e, trace)
 	if err != nil {
 		return err
 	}
-	var deliveries []*kgo.Record
+	var subs []subscriber
+	var answers asked
 	if e.HostWebhooks {
-		if deliveries, err = p.deliveriesOf(e, trace); err != nil {
-			return err
-		}
+		subs, answers = wanted(p.table.matching(e.Booking.AgentID, e.Type), e)
+	}
+	deliveries, err := deliveriesOf(e, subs, trace)
+	if err != nil {
+		return err
 	}
 	for _, r := range feed {
 		b.add(r)
@@ -62,34 +65,26 @@ func (p *Processor) event(b *rendered, e *schemas.Event, trace string) error {
 	b.events++
 	b.feed += len(feed)
 	b.deliveries += len(deliveries)
+	b.asked.add(answers)
 	return nil
 }
 
 // deliveriesOf renders the event's data once and a body for each subscription
-// that matches. A disabled one gets its delivery too: deliver withholds it and
+// that it matches. A disabled one gets its delivery too: deliver withholds it and
 // says so, and the accounting of matched events adds up.
-func (p *Processor) deliveriesOf(e *schemas.Event, trace string) ([]*kgo.Record, error) {
-	subs := p.table.matching(e.Booking.AgentID, e.Type)
+func deliveriesOf(e *schemas.Event, subs []subscriber, trace string) ([]*kgo.Record, error) {
 	if len(subs) == 0 {
 		return nil, nil
 	}
-	data, err := schemas.Encode(schemas.EventData(e))
+	common, err := schemas.BodyOf(e)
 	if err != nil {
 		return nil, err
 	}
-	booking, property, host := string(e.Booking.ID), string(e.Booking.Property.ID), string(e.Booking.HostID)
 	out := make([]*kgo.Record, len(subs))
 	for i, s := range subs {
-		body, err := schemas.Encode(schemas.WebhookBody{
-			ID: e.ID, Type: e.Type, EventType: e.Type, Sequence: e.Version, BookingID: &booking, PropertyID: &property, HostID: &host,
-			ExternalAgentURL: s.URL, Data: json.RawMessage(data), Timestamp: e.OccurredAt, SubscriptionID: s.ID,
-		})
+		d, err := schemas.DeliveryOf(e, s.Subscription, common)
 		if err != nil {
 			return nil, err
-		}
-		d := schemas.Delivery{
-			ID: schemas.DeliveryFor(e.ID, s.ID), EventID: e.ID, EventType: e.Type, SubscriptionID: s.ID, AgentID: s.AgentID,
-			BookingID: e.Booking.ID, Sequence: e.Version, Trigger: schemas.TriggerEvent, CreatedAt: e.OccurredAt, Payload: string(body),
 		}
 		meta := d.Meta(e.OccurredAt)
 		meta.TraceParent = trace

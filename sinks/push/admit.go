@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -97,7 +98,7 @@ func (h *Hub) drain() {
 		c.finish(ending{codeDrain, "this server is going down; another one takes over"})
 	}
 	// Whoever is in the middle of a write that nobody reads ends with the server.
-	t := time.NewTimer(2 * lastTimeout)
+	t := time.NewTimer(2 * sse.LastTimeout)
 	defer t.Stop()
 	select {
 	case <-h.empty:

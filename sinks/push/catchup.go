@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -87,7 +89,7 @@ func (h *Hub) history(ctx context.Context, s *stream, c *conn, p *partition, nex
 	switch {
 	case err == nil:
 		return r.entries, nil
-	case ctx.Err() != nil, errors.Is(err, errWrite), errors.Is(err, errRetention), errors.Is(err, errTooFar), errors.Is(err, errEnded):
+	case ctx.Err() != nil, errors.Is(err, sse.ErrWrite), errors.Is(err, errRetention), errors.Is(err, errTooFar), errors.Is(err, errEnded):
 	default:
 		h.log.WarnContext(ctx, "reading history was not possible", slog.Int("partition", int(p.partition)), slog.Any("error", err))
 	}
@@ -127,7 +129,7 @@ func (h *Hub) await(ctx context.Context, s *stream, c *conn, r *reading) error {
 				return errEnded
 			}
 		case <-tick.C:
-			if err := s.raw([]byte(": reading history\n\n")); err != nil {
+			if err := s.Write([]byte(": reading history\n\n")); err != nil {
 				return err
 			}
 		}
@@ -254,7 +256,7 @@ func (rs *reads) close() {
 func (h *Hub) readKafka(ctx context.Context, p *partition, from, upto int64) ([]*entry, error) {
 	conf := h.opts.Kafka
 	conf.Registry = nil // many of these live at a time, and none for long
-	cl, err := kgo.NewClient(append(conf.Options("push-history"), fetchFrom(map[int32]int64{p.partition: from})...)...)
+	cl, err := kgo.NewClient(append(conf.Options("push-history"), kafka.FromPositions(topic, map[int32]int64{p.partition: from})...)...)
 	if err != nil {
 		return nil, fmt.Errorf("making a reader of history: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -414,8 +415,8 @@ func endings(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 
 func TestAFrameThatWasNotFlushedIsNotThePosition(t *testing.T) {
 	p := &stalledPage{page: page{header: http.Header{}}, flushed: 1, leave: func() {}}
-	s := &stream{w: p, rc: http.NewResponseController(p), sent: func(int) { t.Error("it counts as sent") }, safe: "before"}
-	if err := s.write(place{"e", 0}, []frame{{[]byte("x"), 9}}); !errors.Is(err, errWrite) || s.safe != "before" {
+	s := &stream{Writer: sse.NewWriter(p), sent: func(int) { t.Error("it counts as sent") }, safe: "before"}
+	if err := s.write(place{"e", 0}, []frame{{[]byte("x"), 9}}); !errors.Is(err, sse.ErrWrite) || s.safe != "before" {
 		t.Errorf("got %v, safe is %s", err, s.safe)
 	}
 }

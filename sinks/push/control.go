@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -77,7 +78,7 @@ type disconnectData struct {
 func control(retry time.Duration, id, event string, data any) []byte {
 	b, err := schemas.Encode(data)
 	if err == nil {
-		b, err = appendFrame(nil, retry, id, event, b)
+		b, err = sse.Append(nil, retry, id, event, b)
 	}
 	if err != nil {
 		panic("push: a control frame did not encode: " + err.Error())

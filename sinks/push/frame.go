@@ -2,14 +2,12 @@ package push
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/segmentio/encoding/json"
 
+	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -46,35 +44,6 @@ func (e *entry) size() int64 { return int64(len(e.bytes)) + 96 }
 
 func (e *entry) isFor(h schemas.HostID) bool { return e.host == "" || e.host == h }
 
-// errLines is a bug or an attack: a line end inside a field would let data name
-// events and positions of its own.
-var errLines = errors.New("a field of a frame holds a line end")
-
-const lineEnds = "\r\n\x00" // and NUL, which voids an id
-
-// appendFrame writes the three fields and the blank line that dispatches them. A
-// retry of 0 is none.
-func appendFrame(b []byte, retry time.Duration, id, event string, data []byte) ([]byte, error) {
-	if bytes.ContainsAny(data, lineEnds) || strings.ContainsAny(id, lineEnds) || strings.ContainsAny(event, lineEnds) {
-		return nil, errLines
-	}
-	if retry > 0 {
-		b = append(b, "retry: "...)
-		b = strconv.AppendInt(b, retry.Milliseconds(), 10)
-		b = append(b, '\n')
-	}
-	if id != "" { // an empty id would make the client forget its position
-		b = append(b, "id: "...)
-		b = append(b, id...)
-		b = append(b, '\n')
-	}
-	b = append(b, "event: "...)
-	b = append(b, event...)
-	b = append(b, "\ndata: "...)
-	b = append(b, data...)
-	return append(b, "\n\n"...), nil
-}
-
 // encode turns a record's value into its entry.
 func encode(p place, offset int64, value []byte) (*entry, error) {
 	rec, err := schemas.Decode[schemas.FeedRecord](value)
@@ -85,7 +54,7 @@ func encode(p place, offset int64, value []byte) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := appendFrame(nil, 0, p.at(offset+1).String(), string(rec.Kind), data)
+	b, err := sse.Append(nil, 0, p.at(offset+1).String(), string(rec.Kind), data)
 	if err != nil {
 		return nil, err
 	}

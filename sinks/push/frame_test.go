@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/segmentio/encoding/json"
 
+	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -125,7 +126,7 @@ func TestANotificationHasEveryMemberOfTheList(t *testing.T) {
 func TestALineEndInAFieldIsRefused(t *testing.T) {
 	for _, bad := range []string{"\n", "\r", "\x00"} {
 		for _, f := range [][3]string{{bad, "e", "d"}, {"i", bad, "d"}, {"i", "e", bad}} {
-			if _, err := appendFrame(nil, 0, f[0], f[1], []byte(f[2])); err == nil {
+			if _, err := sse.Append(nil, 0, f[0], f[1], []byte(f[2])); err == nil {
 				t.Errorf("%q passed", f)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -19,12 +20,12 @@ const startPatience = 10 * time.Second
 // host. The status is always 200: any other ends a browser's EventSource for ever.
 func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time) {
 	p := h.parts[h.opts.Feed.Partition(host)]
-	s := &stream{w: w, rc: http.NewResponseController(w), sent: func(n int) { h.metrics.frames.Add(float64(n)) }}
+	s := &stream{Writer: sse.NewWriter(w), sent: func(n int) { h.metrics.frames.Add(float64(n)) }}
 	asked := askedFor(r, p.place)
 	if asked.given {
 		s.safe = asked.cursor.String()
 	}
-	if err := s.open(); err != nil || r.Method == http.MethodHead {
+	if err := s.Open(); err != nil || r.Method == http.MethodHead {
 		if errors.Is(err, errors.ErrUnsupported) {
 			h.log.ErrorContext(r.Context(), "a middleware hides Flush from the stream", slog.Any("error", err))
 		}
@@ -77,7 +78,7 @@ func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, aske
 	retry := patience()
 	past, err := h.past(ctx, s, c, p, &asked, snap)
 	switch {
-	case errors.Is(err, errWrite): // before the context, which ends with it
+	case errors.Is(err, sse.ErrWrite): // before the context, which ends with it
 		return verdict(err)
 	case ctx.Err() != nil:
 		return codeGone

@@ -22,31 +22,6 @@ const (
 	askAgain   = 500 * time.Millisecond
 )
 
-// errRecreated is the end of Run: cursors of this hub mean nothing any more.
-var errRecreated = errors.New("the topic " + topic + " was created anew; positions belong to its former life")
-
-// fetchFrom are the options of a reader without a group, from exact positions.
-func fetchFrom(positions map[int32]int64) []kgo.Opt {
-	from := make(map[int32]kgo.Offset, len(positions))
-	for p, pos := range positions {
-		from[p] = kgo.NewOffset().At(pos)
-	}
-	return []kgo.Opt{
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
-		// A commit marker has an offset and the sink's position may lie behind it, so
-		// positions must move over markers. Without them a head that is a marker, and
-		// nearly all are, would never be reached.
-		kgo.KeepControlRecords(),
-		// Out of range is for us to decide. A silent reset would be a silent gap.
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		// A partition that resumes joins the next fetch, and the one in flight waits
-		// this long at the broker when the others are quiet. The default is 5 s.
-		kgo.FetchMaxWait(250 * time.Millisecond),
-		kgo.FetchMaxBytes(8 << 20),
-		kgo.FetchMaxPartitionBytes(1 << 20),
-	}
-}
-
 // tail reads all partitions until ctx ends. Where the log has lost a partition's
 // position, it takes a new one, tells the listeners, and goes on.
 func (h *Hub) tail(ctx context.Context) error {
@@ -59,7 +34,7 @@ func (h *Hub) tail(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // asked to stop; what failed, failed for that
-		case errors.Is(err, errRecreated):
+		case errors.Is(err, kafka.ErrRecreated):
 			return err
 		case err != nil:
 			h.log.WarnContext(ctx, "the feed cannot be read yet", slog.Any("error", err))
@@ -107,27 +82,7 @@ func (h *Hub) bounds(ctx context.Context) (starts, ends kadm.ListedOffsets, err 
 		return nil, nil, fmt.Errorf("making a client: %w", err)
 	}
 	defer cl.Close()
-	feed, err := kafka.FeedOf(ctx, cl)
-	if err != nil {
-		return nil, nil, err
-	}
-	if feed != h.opts.Feed {
-		return nil, nil, errRecreated
-	}
-	adm := kadm.NewClient(cl)
-	if starts, err = adm.ListStartOffsets(ctx, topic); err == nil {
-		err = starts.Error()
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("asking for the start of %s: %w", topic, err)
-	}
-	if ends, err = adm.ListCommittedOffsets(ctx, topic); err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("asking for the end of %s: %w", topic, err)
-	}
-	return starts, ends, nil
+	return kafka.Bounds(ctx, cl, topic, h.opts.Feed)
 }
 
 // follow reads from the partitions' positions until ctx ends or some are lost.
@@ -137,7 +92,7 @@ func (h *Hub) follow(ctx context.Context) ([]*partition, error) {
 	for _, p := range h.parts {
 		positions[p.partition] = p.position()
 	}
-	cl, err := kgo.NewClient(append(h.opts.Kafka.Options("push"), fetchFrom(positions)...)...)
+	cl, err := kgo.NewClient(append(h.opts.Kafka.Options("push"), kafka.FromPositions(topic, positions)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("making the tail of %s: %w", topic, err)
 	}
@@ -153,7 +108,7 @@ func (h *Hub) follow(ctx context.Context) ([]*partition, error) {
 		}
 		fault := h.inspect(ctx, fs)
 		if fault.recreated {
-			return nil, errRecreated
+			return nil, fmt.Errorf("following %s: %w", topic, kafka.ErrRecreated)
 		}
 		fs.EachPartition(h.append)
 		if fault.stuck || len(fault.lost) > 0 {

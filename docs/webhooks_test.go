@@ -1,0 +1,129 @@
+package docs_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/krib-ai/krib/internal/filter"
+	"github.com/krib-ai/krib/schemas"
+)
+
+func TestTheDocumentedFiltersCompile(t *testing.T) {
+	t.Parallel()
+	n := 0
+	for _, b := range blocks(t, "WEBHOOKS.md") {
+		if b.language != "cel" {
+			continue
+		}
+		for line := range strings.Lines(b.text) {
+			n++
+			f, err := filter.Compile(strings.TrimSpace(line))
+			if err != nil {
+				t.Errorf("%s: %v", line, err)
+				continue
+			}
+			for _, event := range []string{"created", "part-paid", "response-needed", "bare", "full"} {
+				e := golden(t, event)
+				if _, err := f.Matches(&e); err != nil {
+					t.Errorf("%s has no answer for the event %s: %v", line, event, err)
+				}
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("there are none")
+	}
+}
+
+func golden(t *testing.T, name string) schemas.Event {
+	t.Helper()
+	b, err := os.ReadFile("../schemas/testdata/v1/booking-event." + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := schemas.Decode[schemas.Event](b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// sent is the body of an event's webhook.
+func sent(t *testing.T, e *schemas.Event) []byte {
+	t.Helper()
+	booking, property, host := string(e.Booking.ID), string(e.Booking.Property.ID), string(e.Booking.HostID)
+	b, err := schemas.Encode(schemas.WebhookBody{
+		ID: e.ID, Type: e.Type, EventType: e.Type, Sequence: e.Version, BookingID: &booking, PropertyID: &property, HostID: &host,
+		ExternalAgentURL: "https://agent.example.com/hooks/krib", Data: schemas.EventData(e), Timestamp: e.OccurredAt,
+		SubscriptionID: "sub_019500000000700080000000000000d1",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestTheDocumentedBodiesAreWhatIsSent(t *testing.T) {
+	t.Parallel()
+	// Numbers by their digits: 950.00 is not 950.
+	decode := func(b []byte) (v map[string]any) {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		if err := d.Decode(&v); err != nil {
+			t.Fatalf("%v\n%s", err, b)
+		}
+		return v
+	}
+	for _, b := range blocks(t, "WEBHOOKS.md") {
+		if b.language != "json" {
+			continue
+		}
+		e := golden(t, b.name)
+		want := decode(sent(t, &e))
+		switch b.use {
+		case "data":
+			want = want["data"].(map[string]any)
+		case "payment_info":
+			want = want["data"].(map[string]any)["payment_info"].(map[string]any)
+		}
+		if got := decode([]byte(b.text)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s of %s:\ngot  %v\nwant %v", b.use, b.name, got, want)
+		}
+	}
+}
+
+func TestTheDocumentNamesEveryEventOrderingAndDelay(t *testing.T) {
+	t.Parallel()
+	text := read(t, "WEBHOOKS.md")
+	for _, e := range schemas.SubscribableEvents() {
+		if !strings.Contains(text, "`"+string(e)+"`") {
+			t.Errorf("%s is missing", e)
+		}
+	}
+	for _, o := range schemas.Orderings() {
+		if !strings.Contains(text, "| `"+string(o)+"` |") {
+			t.Errorf("the ordering %s is missing", o)
+		}
+	}
+	var delays []string
+	for _, d := range schemas.DefaultLadder() {
+		switch {
+		case d < time.Minute:
+			delays = append(delays, fmt.Sprintf("%d s", d/time.Second))
+		case d < time.Hour:
+			delays = append(delays, fmt.Sprintf("%d m", d/time.Minute))
+		default:
+			delays = append(delays, fmt.Sprintf("%d h", d/time.Hour))
+		}
+	}
+	last := len(delays) - 1
+	if want := "after " + strings.Join(delays[:last], ", ") + " and " + delays[last]; !strings.Contains(text, want) {
+		t.Errorf("the delays are %q", want)
+	}
+}
