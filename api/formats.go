@@ -31,6 +31,8 @@ var formats = map[string]func(string) string{
 	"country":            checkCountry,
 	"currency":           checkCurrency,
 	"timezone":           checkTimeZone,
+	"mailbox":            checkMailbox,
+	"timeofday":          checkTimeOfDay,
 
 	"feedkinds":         func(s string) string { return checkWords(s, schemas.FeedKinds()) },
 	"notificationtypes": func(s string) string { return checkWords(s, schemas.NotificationTypes()) },
@@ -50,6 +52,21 @@ func checkEmail(s string) string {
 	a, err := mail.ParseAddress(s)
 	if err != nil || a.Address != s || len(s) > 254 { // a name before it is not wanted
 		return "must be an e-mail address"
+	}
+	return ""
+}
+
+// checkMailbox lets an address be taken away.
+func checkMailbox(s string) string {
+	if s == "" {
+		return ""
+	}
+	return checkEmail(s)
+}
+
+func checkTimeOfDay(s string) string {
+	if _, err := schemas.ParseTimeOfDay(s); err != nil {
+		return err.Error()
 	}
 	return ""
 }

@@ -20,24 +20,71 @@ type settingsBody struct {
 	Currency    *string          `json:"auto_approve_currency" check:"as=currency"`
 	Instant     *bool            `json:"instant_approval"`
 	Webhooks    *bool            `json:"webhook_notifications"`
+	Email       *string          `json:"email" check:"max=254,as=mailbox"` // empty takes it away
+	TimeZone    *string          `json:"time_zone" check:"max=64,as=timezone"`
 	Preferences *preferencesBody `json:"notification_preferences"`
 }
 
-// preferencesBody are the types that Krib itself makes of bookings. What an agent
-// sends to a host arrives whatever stands here, so guest_message is not among them.
+// preferencesBody are the types that Krib itself makes of bookings, and the
+// channels beside the inbox. What an agent sends to a host arrives whatever stands
+// here, so guest_message is not among the types.
 type preferencesBody struct {
-	NewBooking      *bool `json:"new_booking"`
-	PaymentReceived *bool `json:"payment_received"`
-	Urgent          *bool `json:"urgent"`
-	BookingUpdate   *bool `json:"booking_update"`
+	NewBooking      *bool      `json:"new_booking"`
+	PaymentReceived *bool      `json:"payment_received"`
+	Urgent          *bool      `json:"urgent"`
+	BookingUpdate   *bool      `json:"booking_update"`
+	Email           *bool      `json:"email"`
+	Quiet           *quietBody `json:"quiet_hours"`
+}
+
+// quietBody are the hours in which no mail is sent, in the host's time zone.
+type quietBody struct {
+	Enabled     *bool   `json:"enabled"`
+	Start       *string `json:"start" check:"as=timeofday"`
+	End         *string `json:"end" check:"as=timeofday"`
+	AllowUrgent *bool   `json:"allow_urgent"`
+}
+
+// check wants both ends of the quiet hours or none: one alone would be judged by
+// what the other was.
+func (b *settingsBody) check(add func(field, rule, message string)) {
+	const at = "notification_preferences.quiet_hours."
+	if b.Preferences == nil || b.Preferences.Quiet == nil {
+		return
+	}
+	switch q := b.Preferences.Quiet; {
+	case q.Start != nil && q.End == nil:
+		add(at+"end", "required", "is required with start")
+	case q.Start == nil && q.End != nil:
+		add(at+"start", "required", "is required with end")
+	case q.Start != nil && *q.Start == *q.End && *q.Start != "": // empty is one that was refused
+		add(at+"end", "range", "must differ from start")
+	}
+}
+
+func (q *quietBody) into(c *producers.SettingsChange) {
+	c.Quiet, c.QuietAllowUrgent = q.Enabled, q.AllowUrgent
+	for _, x := range []struct {
+		to   **schemas.TimeOfDay
+		from *string
+	}{{&c.QuietStart, q.Start}, {&c.QuietEnd, q.End}} {
+		if x.from != nil {
+			t, _ := schemas.ParseTimeOfDay(*x.from) // its form was checked
+			*x.to = &t
+		}
+	}
 }
 
 func (b *settingsBody) command() producers.SettingsChange {
 	c := producers.SettingsChange{
 		AutoApprove: b.AutoApprove, Limit: b.Limit, Currency: b.Currency, Instant: b.Instant, Webhooks: b.Webhooks,
-		Muted: map[schemas.NotificationType]bool{},
+		Muted: map[schemas.NotificationType]bool{}, Email: b.Email, TimeZone: b.TimeZone,
 	}
 	if p := b.Preferences; p != nil {
+		c.ByEmail = p.Email
+		if p.Quiet != nil {
+			p.Quiet.into(&c)
+		}
 		for t, wanted := range map[schemas.NotificationType]*bool{
 			schemas.NewBooking: p.NewBooking, schemas.NotifyPayment: p.PaymentReceived, schemas.Urgent: p.Urgent, schemas.NotifyBookingMove: p.BookingUpdate,
 		} {
@@ -56,25 +103,42 @@ type settingsView struct {
 	Currency    string          `json:"auto_approve_currency"`
 	Instant     bool            `json:"instant_approval"`
 	Webhooks    bool            `json:"webhook_notifications"`
+	Email       *string         `json:"email"`
+	TimeZone    string          `json:"time_zone"`
 	Preferences preferencesView `json:"notification_preferences"`
 	UpdatedAt   *time.Time      `json:"updated_at"`
 }
 
 type preferencesView struct {
-	NewBooking      bool `json:"new_booking"`
-	PaymentReceived bool `json:"payment_received"`
-	Urgent          bool `json:"urgent"`
-	BookingUpdate   bool `json:"booking_update"`
+	NewBooking      bool      `json:"new_booking"`
+	PaymentReceived bool      `json:"payment_received"`
+	Urgent          bool      `json:"urgent"`
+	BookingUpdate   bool      `json:"booking_update"`
+	Email           bool      `json:"email"`
+	Quiet           quietView `json:"quiet_hours"`
+}
+
+type quietView struct {
+	Enabled     bool   `json:"enabled"`
+	Start       string `json:"start"`
+	End         string `json:"end"`
+	AllowUrgent bool   `json:"allow_urgent"`
 }
 
 func viewSettings(h schemas.HostID, s *store.HostSettings) settingsView {
 	wanted := func(t schemas.NotificationType) bool { return !slices.Contains(s.Muted, t) }
-	return settingsView{
+	v := settingsView{
 		HostID: h, AutoApprove: s.AutoApprove, Limit: s.Limit, Currency: s.Currency, Instant: s.Instant, Webhooks: s.Webhooks, UpdatedAt: s.UpdatedAt,
+		TimeZone: s.TimeZone,
 		Preferences: preferencesView{
-			wanted(schemas.NewBooking), wanted(schemas.NotifyPayment), wanted(schemas.Urgent), wanted(schemas.NotifyBookingMove),
+			wanted(schemas.NewBooking), wanted(schemas.NotifyPayment), wanted(schemas.Urgent), wanted(schemas.NotifyBookingMove), s.ByEmail,
+			quietView{s.Quiet.Enabled, s.Quiet.Start.String(), s.Quiet.End.String(), s.Quiet.AllowUrgent},
 		},
 	}
+	if s.Email != "" {
+		v.Email = &s.Email
+	}
+	return v
 }
 
 func (s *server) hostSettings(r *http.Request, p auth.Principal) (answer, error) {

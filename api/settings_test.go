@@ -24,10 +24,14 @@ func types(es []schemas.Event) string {
 func TestAHostReadsAndChangesItsSettings(t *testing.T) {
 	w := newWorld(t)
 	one := w.host(hostOne)
-	all := map[string]any{"new_booking": true, "payment_received": true, "urgent": true, "booking_update": true}
+	all := map[string]any{
+		"new_booking": true, "payment_received": true, "urgent": true, "booking_update": true, "email": true,
+		"quiet_hours": map[string]any{"enabled": false, "start": "22:00", "end": "07:00", "allow_urgent": true},
+	}
 	one.do("GET", settingsPath(hostOne), nil).want(200).is(
 		"data.host_id", hostOne, "data.auto_approve_bookings", false, "data.auto_approve_amount_limit", 1000, "data.auto_approve_currency", "AED",
-		"data.instant_approval", false, "data.webhook_notifications", true, "data.notification_preferences", all, "data.updated_at", nil)
+		"data.instant_approval", false, "data.webhook_notifications", true, "data.notification_preferences", all, "data.updated_at", nil,
+		"data.email", nil, "data.time_zone", "Asia/Dubai")
 	one.do("PUT", settingsPath(hostOne), map[string]any{
 		"auto_approve_bookings": true, "auto_approve_amount_limit": 2500.50, "notification_preferences": map[string]any{"urgent": false},
 	}).want(200)
@@ -43,6 +47,66 @@ func TestAHostReadsAndChangesItsSettings(t *testing.T) {
 		is("data.notification_preferences", with(all, "urgent", true))
 	w.host(hostTwo).do("GET", settingsPath(hostTwo), nil).want(200).is("data.auto_approve_bookings", false)
 	w.host("host_new").do("PUT", settingsPath("host_new"), map[string]any{"instant_approval": true}).want(200).is("data.instant_approval", true)
+}
+
+// Mail goes to an address of the host's own choice, when it likes. Nothing of it is
+// lost by a change of something else.
+func TestAHostSaysWhereAndWhenItGetsMail(t *testing.T) {
+	w := newWorld(t)
+	one := w.host(hostOne)
+	quiet := map[string]any{"enabled": true, "start": "21:30", "end": "08:15", "allow_urgent": false}
+	prefs := func(r map[string]any) map[string]any { return map[string]any{"notification_preferences": r} }
+	one.do("PUT", settingsPath(hostOne), map[string]any{
+		"email": "amira+krib@example.com", "time_zone": "Europe/Berlin", "notification_preferences": map[string]any{"quiet_hours": quiet},
+	}).want(200).is("data.email", "amira+krib@example.com", "data.time_zone", "Europe/Berlin", "data.notification_preferences.quiet_hours", quiet,
+		"data.notification_preferences.email", true)
+	one.do("PUT", settingsPath(hostOne), prefs(map[string]any{"email": false, "urgent": false})).want(200)
+	one.do("PUT", settingsPath(hostOne), prefs(map[string]any{"quiet_hours": map[string]any{"enabled": false}})).want(200)
+	one.do("GET", settingsPath(hostOne), nil).want(200).is(
+		"data.email", "amira+krib@example.com", "data.time_zone", "Europe/Berlin", "data.notification_preferences.email", false,
+		"data.notification_preferences.urgent", false, "data.notification_preferences.quiet_hours", with(quiet, "enabled", false))
+	one.do("PUT", settingsPath(hostOne), prefs(map[string]any{"quiet_hours": map[string]any{"start": "00:00", "end": "06:00", "allow_urgent": true}})).want(200).
+		is("data.notification_preferences.quiet_hours", map[string]any{"enabled": false, "start": "00:00", "end": "06:00", "allow_urgent": true})
+	one.do("PUT", settingsPath(hostOne), map[string]any{"email": ""}).want(200).is("data.email", nil, "data.time_zone", "Europe/Berlin")
+}
+
+func TestWhatMailSettingsMayNotBe(t *testing.T) {
+	w := newWorld(t)
+	const prefs, hours = "notification_preferences.", "notification_preferences.quiet_hours."
+	quiet := func(q map[string]any) map[string]any {
+		return map[string]any{"notification_preferences": map[string]any{"quiet_hours": q}}
+	}
+	for _, c := range []struct {
+		body        map[string]any
+		field, rule string
+	}{
+		{map[string]any{"email": "amira"}, "email", "format"},
+		{map[string]any{"email": "Amira <amira@example.com>"}, "email", "format"},
+		{map[string]any{"email": "a@example.com, b@example.com"}, "email", "format"},
+		{map[string]any{"email": "a@example.com\r\nBcc: b@example.com"}, "email", "format"},
+		{map[string]any{"email": strings.Repeat("a", 250) + "@example.com"}, "email", "length"},
+		{map[string]any{"time_zone": "Mars/Base"}, "time_zone", "format"},
+		{map[string]any{"time_zone": ""}, "time_zone", "format"},
+		{map[string]any{"time_zone": "Local"}, "time_zone", "format"},
+		{map[string]any{"notification_preferences": map[string]any{"email": "yes"}}, prefs + "email", "type"},
+		{map[string]any{"notification_preferences": map[string]any{"sms": true}}, prefs + "sms", "unknown"},
+		{quiet(map[string]any{"start": "25:00", "end": "07:00"}), hours + "start", "format"},
+		{quiet(map[string]any{"start": "22:00", "end": "7:00"}), hours + "end", "format"},
+		{quiet(map[string]any{"start": "22:00", "end": "22:00"}), hours + "end", "range"},
+		{quiet(map[string]any{"start": "22:00"}), hours + "end", "required"},
+		{quiet(map[string]any{"end": "07:00"}), hours + "start", "required"},
+		{quiet(map[string]any{"start": 22, "end": "07:00"}), hours + "start", "type"},
+		{quiet(map[string]any{"enabled": 1}), hours + "enabled", "type"},
+		{quiet(map[string]any{"until": "07:00"}), hours + "until", "unknown"},
+	} {
+		got := w.host(hostOne).do("PUT", settingsPath(hostOne), c.body).refused(422, "invalid_request").fields()
+		if d := cmp.Diff(map[string]string{c.field: c.rule}, got); d != "" {
+			t.Errorf("%v: %s", c.body, d)
+		}
+	}
+	if n := w.count(`select count(*) from host_settings`); n != 0 {
+		t.Errorf("%d rows after refusals", n)
+	}
 }
 
 func TestWhatSettingsMayNotBe(t *testing.T) {

@@ -3,13 +3,16 @@ package app
 import (
 	"errors"
 	"fmt"
+	"net/mail"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/krib-ai/krib/internal/seal"
 	"github.com/krib-ai/krib/schemas"
+	"github.com/krib-ai/krib/sinks/email"
 )
 
 // config is everything that a process of Krib can be told, whatever its roles.
@@ -49,6 +52,17 @@ type config struct {
 	stripeSecret          schemas.Secret
 	issuer, audience      string
 	corsOrigins           []string
+
+	mail mailConfig
+}
+
+// mailConfig is the e-mail sink's; without a server there is none.
+type mailConfig struct {
+	server    *email.Server
+	from      *mail.Address
+	digest    time.Duration
+	rate      int
+	dashboard string
 }
 
 // allRoles are what one process can do, in the order in which they start.
@@ -83,7 +97,46 @@ func (c *config) shared(s *settings, perHost string) {
 	s.add("SSE_MAX_PER_ADDRESS", "0", "streams from one address; 0 for no bound of its own, as behind a proxy, where all come from one", number(&c.maxPerAddress, 0, 200_000))
 	s.add("KRIB_PULL_MAX_READERS", "1000", "agents' streams and polls of this process at a time", number(&c.pullMaxReaders, 1, 200_000))
 	s.add("KRIB_PULL_MAX_PER_KEY", "20", "of these, how many one API key may have", number(&c.pullMaxPerKey, 1, 200_000))
+	c.mail.settings(s)
 	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas", list(&c.corsOrigins))
+}
+
+func (m *mailConfig) settings(s *settings) {
+	s.add("KRIB_SMTP_URL", "", "the server that takes mail: smtp://user:password@host:587, or smtps:// for TLS from the start; no mail without it", func(v string) error {
+		m.server = nil
+		if v == "" {
+			return nil
+		}
+		server, err := email.ParseServer(schemas.Secret(v))
+		m.server = &server
+		return err
+	})
+	s.add("KRIB_MAIL_FROM", "", "whom mail is from: Krib <no-reply@example.com>", func(v string) (err error) {
+		if m.from = nil; v == "" {
+			return nil
+		}
+		if m.from, err = mail.ParseAddress(v); err != nil {
+			return errors.New("it must be an address, as Krib <no-reply@example.com>")
+		}
+		return nil
+	})
+	s.add("KRIB_MAIL_DIGEST", "1m", "how long a host's mail waits for more to tell; what is urgent or asks for an answer never does", duration(&m.digest, 0, day))
+	s.add("KRIB_SMTP_RATE", "120", "mails a minute, of the whole installation", number(&m.rate, 1, 100_000))
+	s.add("KRIB_DASHBOARD_URL", "", "where the hosts' dashboard is; links in mails begin with it", func(v string) error {
+		u, err := url.Parse(v)
+		if v != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "") {
+			return errors.New("it must be an absolute http or https URL, without ? and #")
+		}
+		m.dashboard = v
+		return nil
+	})
+}
+
+func (m *mailConfig) check() error {
+	if m.server != nil && m.from == nil {
+		return fmt.Errorf("KRIB_MAIL_FROM must be set with KRIB_SMTP_URL (%w)", errUsage)
+	}
+	return nil
 }
 
 // topicSettings are those that decide which topics there are.
@@ -157,7 +210,7 @@ func (c *config) check() error {
 	case c.has("api") && c.jwtSecret == "" && c.jwksURL == "":
 		return fmt.Errorf("KRIB_JWT_SECRET or KRIB_JWKS_URL must be set for the role api (%w)", errUsage)
 	}
-	return nil
+	return c.mail.check()
 }
 
 func parseRoles(p *[]string) func(string) error {

@@ -70,6 +70,9 @@ func dev(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) 
 	if err := s.parse(args, env); err != nil {
 		return err
 	}
+	if err := c.mail.check(); err != nil {
+		return err
+	}
 	c.issuer, c.audience = "", "" // the tokens that dev signs have neither
 	c.instance = cmp.Or(c.instance, "dev")
 	c.allow = append(c.allow, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
@@ -101,6 +104,7 @@ func (c *devConfig) run(ctx context.Context, out io.Writer, log *slog.Logger) er
 		return err
 	}
 	defer listeners.close()
+	c.mail.dashboard = cmp.Or(c.mail.dashboard, "http://"+dialable(listeners.http))
 
 	// The servers below outlive ctx: what drains still needs them.
 	g, servers := errgroup.WithContext(context.WithoutCancel(ctx))

@@ -30,6 +30,7 @@ import (
 	"github.com/krib-ai/krib/producers/outbox"
 	"github.com/krib-ai/krib/schemas"
 	"github.com/krib-ai/krib/sinks/attempts"
+	"github.com/krib-ai/krib/sinks/email"
 	"github.com/krib-ai/krib/sinks/notifications"
 	"github.com/krib-ai/krib/sinks/pull"
 	"github.com/krib-ai/krib/sinks/push"
@@ -154,6 +155,17 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		}
 		checks.add("sinks/attempts", a.Ready)
 		g.Go(func() error { return a.Run(work) })
+	}
+	if c.has("sinks") && c.mail.server != nil {
+		e, err := email.New(ctx, email.Options{
+			Kafka: kc, DB: sinkDB, Server: *c.mail.server, From: *c.mail.from, Dashboard: c.mail.dashboard, Digest: c.mail.digest, Rate: c.mail.rate,
+			Logger: log, Registry: reg,
+		})
+		if err != nil {
+			return err
+		}
+		checks.add("sinks/email", e.Ready)
+		g.Go(func() error { return e.Run(work) })
 	}
 	if c.has("jobs") {
 		db, err := store.Open(ctx, c.databaseURL, store.RoleJobs, 6)

@@ -18,6 +18,13 @@ type SettingsChange struct {
 	Webhooks    *bool
 	// Muted switches notifications of a type off (true) or on.
 	Muted map[schemas.NotificationType]bool
+	// Email is the address for mail; empty takes it away.
+	Email    *string
+	ByEmail  *bool
+	TimeZone *string
+	// Quiet hours: Start and End come together, and differ.
+	Quiet, QuietAllowUrgent *bool
+	QuietStart, QuietEnd    *schemas.TimeOfDay
 }
 
 // ChangeSettings changes the scope's host's settings and answers them whole. They
@@ -42,6 +49,13 @@ func (in *SettingsChange) apply(s *store.HostSettings) {
 	set(&s.Currency, in.Currency)
 	set(&s.Instant, in.Instant)
 	set(&s.Webhooks, in.Webhooks)
+	set(&s.Email, in.Email)
+	set(&s.ByEmail, in.ByEmail)
+	set(&s.TimeZone, in.TimeZone)
+	set(&s.Quiet.Enabled, in.Quiet)
+	set(&s.Quiet.Start, in.QuietStart)
+	set(&s.Quiet.End, in.QuietEnd)
+	set(&s.Quiet.AllowUrgent, in.QuietAllowUrgent)
 	var muted []schemas.NotificationType
 	for _, t := range schemas.NotificationTypes() {
 		off, said := in.Muted[t]

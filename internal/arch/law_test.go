@@ -86,6 +86,16 @@ var fences = []fence{
 		"HTTP comes in through api",
 	},
 	{
+		[]string{"github.com/wneessen/go-mail"},
+		[]string{"sinks/email"},
+		"mail is sent by its sink, from records",
+	},
+	{
+		[]string{"github.com/emersion/go-smtp"},
+		[]string{"internal/testenv"},
+		"the mail server is for tests",
+	},
+	{
 		[]string{"testing", "github.com/google/go-cmp"},
 		[]string{"internal/testenv", "internal/e2e"},
 		"the program does not link what is for tests",

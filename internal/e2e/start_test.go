@@ -83,8 +83,13 @@ func TestNonsenseIsRefusedWithItsName(t *testing.T) {
 	for env, part := range map[string]string{
 		"KRIB_RETRY_TIERS=5s,banana": "KRIB_RETRY_TIERS", "WEBHOOK_TIMEOUT=never": "WEBHOOK_TIMEOUT", "SSE_MAX_CONNECTIONS=-1": "SSE_MAX_CONNECTIONS",
 		"KRIB_TOPIC_PARTITIONS=0": "KRIB_TOPIC_PARTITIONS", "LOG_LEVEL=loud": "log level",
+		"KRIB_SMTP_URL=mail.example.com": "KRIB_SMTP_URL", "KRIB_SMTP_URL=smtp://mail.example.com": "KRIB_MAIL_FROM",
+		"KRIB_MAIL_FROM=nobody": "KRIB_MAIL_FROM", "KRIB_DASHBOARD_URL=krib.example.com": "KRIB_DASHBOARD_URL",
 	} {
 		oneLine(t, fails(t, []string{env}, devArgs(t.TempDir())...), part)
+	}
+	if said := fails(t, []string{"KRIB_SMTP_URL=smtp://user:s3cret@mail.example.com:port"}, devArgs(t.TempDir())...); strings.Contains(said, "s3cret") {
+		t.Errorf("the password is shown: %s", said)
 	}
 	oneLine(t, fails(t, nil, "serve"), "KRIB_KAFKA_BROKERS")
 	oneLine(t, fails(t, []string{"DATABASE_URL=postgres://x", "KRIB_KAFKA_BROKERS=127.0.0.1:1"}, "serve", "--roles=push"), "role api")

@@ -69,6 +69,9 @@ const (
 	narrowEvery = 5 * time.Minute
 	// stripeKept is how long an event of Stripe is known again.
 	stripeKept = 30 * day
+	// emailsKept is how long a mail's id is known, and so how long its row holds a
+	// guest's address: longer than the sink mails what it reads again.
+	emailsKept = 14 * day
 	// replaysKept is how long it can be read what a replay has done.
 	replaysKept = 30 * day
 	// statisticsKept is longer than any span that statistics are asked for.
@@ -104,6 +107,9 @@ func (r *Runner) jobs() []job {
 		}},
 		{"purge_stripe_events", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeStripeEvents(ctx, stripeKept)
+		}},
+		{"purge_emails", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.PurgeEmails(ctx, max(emailsKept, r.o.FeedRetention+day))
 		}},
 		{"purge_replays", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeReplays(ctx, replaysKept)

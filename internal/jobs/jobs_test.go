@@ -50,18 +50,25 @@ func TestHousekeepingRemovesOnlyWhatNobodyNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, err = c.Exec(t.Context(), `
+		insert into emails (id, host_id, recipient, content, urgent, happened_at, state, due_at, queued_at)
+		select 'mail ' || state || ' ' || age, 'host_1', '', '{}', false, now(), state, now(), now() - age
+		from (values ('sent', interval '15 days'), ('waiting', '15 days'), ('sent', '13 days')) v (state, age)`)
+	if err != nil {
+		t.Fatal(err)
+	}
 	db, err := store.Open(t.Context(), url, store.RoleJobs, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
 	jobs.New(jobs.Options{DB: db, Logger: testenv.Logger(t), FeedRetention: 7 * 24 * time.Hour}).Scheduled(t.Context(), time.Now())
-	rows, _ := c.Query(t.Context(), `select key from idempotency_keys union all select id from stripe_events union all select convert_from(hash, 'UTF8') from stream_tickets union all select id || ' ' || (deleted_at is null) from host_notifications order by 1`)
+	rows, _ := c.Query(t.Context(), `select key from idempotency_keys union all select id from stripe_events union all select id from emails union all select convert_from(hash, 'UTF8') from stream_tickets union all select id || ' ' || (deleted_at is null) from host_notifications order by 1`)
 	left, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"deleted and still in the log false", "evt", "expired and still in the log false", "old and still there true", "ticket", "young"}
+	want := []string{"deleted and still in the log false", "evt", "expired and still in the log false", "mail sent 13 days", "old and still there true", "ticket", "young"}
 	if !slices.Equal(left, want) {
 		t.Errorf("left %q, want %q", left, want)
 	}

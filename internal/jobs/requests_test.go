@@ -283,6 +283,7 @@ krib_jobs_runs_total{job="drop_delivery_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} %[1]d
+krib_jobs_runs_total{job="purge_emails",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="purge_replays",outcome="done"} 1
@@ -335,6 +336,7 @@ krib_jobs_runs_total{job="expire_notifications",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="failed"} 1
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} 1
+krib_jobs_runs_total{job="purge_emails",outcome="done"} 1
 krib_jobs_runs_total{job="purge_idempotency_keys",outcome="done"} 1
 krib_jobs_runs_total{job="purge_notifications",outcome="done"} 1
 krib_jobs_runs_total{job="purge_replays",outcome="done"} 1

@@ -50,6 +50,10 @@ type HostSettings struct {
 	Instant     bool
 	Webhooks    bool
 	Muted       []schemas.NotificationType
+	Email       string // where its mail goes; empty for nowhere
+	ByEmail     bool   // whether it wants its notifications there too
+	TimeZone    string
+	Quiet       schemas.QuietHours
 	UpdatedAt   *time.Time // nil before the first change
 }
 
@@ -68,12 +72,16 @@ func (t *Tx) LockHostSettings(ctx context.Context, h schemas.HostID) (HostSettin
 }
 
 func (t *Tx) hostSettings(ctx context.Context, h schemas.HostID, rest string) (HostSettings, error) {
-	s := HostSettings{Limit: 100000, Currency: "AED", Webhooks: true}
+	s := HostSettings{
+		Limit: 100000, Currency: "AED", Webhooks: true, ByEmail: true, TimeZone: "Asia/Dubai",
+		Quiet: schemas.QuietHours{Start: 22 * 60, End: 7 * 60, AllowUrgent: true},
+	}
 	err := t.tx.QueryRow(ctx, `
 		select auto_approve_bookings, auto_approve_amount_limit, auto_approve_currency, instant_approval, webhook_notifications,
-		  muted_notifications, updated_at
+		  muted_notifications, email, email_notifications, time_zone, quiet_hours, quiet_start, quiet_end, quiet_allows_urgent, updated_at
 		from host_settings where host_id = $1`+rest, string(h)).
-		Scan(&s.AutoApprove, &s.Limit, &s.Currency, &s.Instant, &s.Webhooks, &s.Muted, &s.UpdatedAt)
+		Scan(&s.AutoApprove, &s.Limit, &s.Currency, &s.Instant, &s.Webhooks, &s.Muted, &s.Email, &s.ByEmail, &s.TimeZone,
+			&s.Quiet.Enabled, &s.Quiet.Start, &s.Quiet.End, &s.Quiet.AllowUrgent, &s.UpdatedAt)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return s, nil
@@ -90,7 +98,9 @@ func (t *Tx) hostSettings(ctx context.Context, h schemas.HostID, rest string) (H
 func (t *Tx) SaveHostSettings(h schemas.HostID, s *HostSettings) {
 	t.tx.queue("saving the settings of host "+string(h), `
 		update host_settings set auto_approve_bookings = $2, auto_approve_amount_limit = $3, auto_approve_currency = $4,
-		  instant_approval = $5, webhook_notifications = $6, muted_notifications = $7, updated_at = $8
+		  instant_approval = $5, webhook_notifications = $6, muted_notifications = $7, updated_at = $8, email = $9,
+		  email_notifications = $10, time_zone = $11, quiet_hours = $12, quiet_start = $13, quiet_end = $14, quiet_allows_urgent = $15
 		where host_id = $1`,
-		string(h), s.AutoApprove, int64(s.Limit), s.Currency, s.Instant, s.Webhooks, texts(s.Muted), s.UpdatedAt)
+		string(h), s.AutoApprove, int64(s.Limit), s.Currency, s.Instant, s.Webhooks, texts(s.Muted), s.UpdatedAt, s.Email,
+		s.ByEmail, s.TimeZone, s.Quiet.Enabled, int16(s.Quiet.Start), int16(s.Quiet.End), s.Quiet.AllowUrgent)
 }
