@@ -103,7 +103,7 @@ func (l *listener) run(ctx context.Context) error {
 		err := l.listen(ctx)
 		switch fatal, refused := errors.AsType[*refusal](err); {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // asked to stop; what failed, failed for that
 		case refused && (!l.known || fatal.final()):
 			return err
 		case !l.known:

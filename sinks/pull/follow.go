@@ -124,7 +124,7 @@ func (s *stream) step(ctx context.Context) (more bool, end *ending, err error) {
 	before := append([]int64(nil), s.pos...)
 	p, err := s.l.next(ctx, s.pos, &s.want, streamPage)
 	if err != nil {
-		return false, &ending{codeHistory, "what follows the cursor cannot be read now; resume from the last id"}, nil
+		return false, &ending{codeHistory, "what follows the cursor cannot be read now; resume from the last id"}, nil //nolint:nilerr // it is an end for the client, and was logged where it happened
 	}
 	return p.more, nil, s.send(before, p.entries)
 }

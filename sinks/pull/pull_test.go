@@ -2,6 +2,7 @@ package pull_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -237,7 +238,7 @@ func TestARevokedOrExpiredKeyEndsItsStream(t *testing.T) {
 		if took := time.Since(start); took > 10*time.Second {
 			t.Errorf("it took %v", took)
 		}
-		if _, err := s.r.Next(); err != io.EOF {
+		if _, err := s.r.Next(); !errors.Is(err, io.EOF) {
 			t.Errorf("after the end: %v", err)
 		}
 	}
