@@ -69,6 +69,8 @@ func (s *server) routes() []route {
 		{http.MethodPost, admin + "/keys/{key_id}/rotate", s.agent(auth.Admin, s.rotateKey)},
 		{http.MethodGet, "/api/v1/properties/{property_id}/availability", s.agent(auth.BookingsRead, s.availability)},
 		{http.MethodPost, "/api/v1/properties/{property_id}/calculate-pricing", s.agent(auth.BookingsRead, s.calculatePricing)},
+		{http.MethodGet, hosted + "/properties", s.host(s.hostProperties)},
+		{http.MethodGet, hosted + "/properties/{property_id}", s.host(s.hostProperty)},
 		{http.MethodPut, hosted + "/properties/{property_id}", s.host(s.putProperty)},
 		{http.MethodGet, hosted + "/bookings", s.host(s.hostBookings)},
 		{http.MethodGet, hosted + "/bookings/{booking_id}", s.host(s.hostBooking)},

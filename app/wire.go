@@ -161,6 +161,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		j := jobs.New(jobs.Options{
 			DB: db, Logger: log, FeedRetention: 7 * day, Wake: outboxSignal.Wake, Registry: reg,
 			RequestsEvery: c.expiryEvery, CleanUpEvery: c.cleanUpEvery, MaintenanceEvery: c.maintenanceEvery,
+			DisableAfter: c.disableAfter, AttemptsRetention: c.attemptsRetention,
 		})
 		g.Go(func() error { return j.Run(work) })
 	}

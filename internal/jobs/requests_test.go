@@ -278,6 +278,8 @@ func TestAScheduledJobRunsOnceInTheCluster(t *testing.T) {
 	const runs = `
 # HELP krib_jobs_runs_total Runs of a job in this process, by how they ended.
 # TYPE krib_jobs_runs_total counter
+krib_jobs_runs_total{job="disable_failed_subscriptions",outcome="done"} %[1]d
+krib_jobs_runs_total{job="drop_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="narrow_subscriptions",outcome="done"} %[1]d
@@ -324,6 +326,8 @@ func TestAJobThatFailedIsTriedAgain(t *testing.T) {
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP krib_jobs_runs_total Runs of a job in this process, by how they ended.
 # TYPE krib_jobs_runs_total counter
+krib_jobs_runs_total{job="disable_failed_subscriptions",outcome="done"} 1
+krib_jobs_runs_total{job="drop_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="failed"} 1
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
