@@ -19,6 +19,7 @@ import (
 type document struct {
 	paths   map[string]map[string]any
 	schemas map[string]*jsonschema.Schema
+	raw     map[string]map[string]any // the same, as they stand there
 }
 
 // openAPI is the document of the repository, its schemas compiled.
@@ -35,12 +36,13 @@ var openAPI = sync.OnceValues(func() (document, error) {
 	if err := c.AddResource("mem:///openapi.json", doc); err != nil {
 		return document{}, err
 	}
-	d := document{paths: map[string]map[string]any{}, schemas: map[string]*jsonschema.Schema{}}
+	d := document{paths: map[string]map[string]any{}, schemas: map[string]*jsonschema.Schema{}, raw: map[string]map[string]any{}}
 	root := doc.(map[string]any)
 	for path, operations := range root["paths"].(map[string]any) {
 		d.paths[path] = operations.(map[string]any)
 	}
-	for name := range root["components"].(map[string]any)["schemas"].(map[string]any) {
+	for name, schema := range root["components"].(map[string]any)["schemas"].(map[string]any) {
+		d.raw[name] = schema.(map[string]any)
 		if d.schemas[name], err = c.Compile("mem:///openapi.json#/components/schemas/" + name); err != nil {
 			return document{}, err
 		}

@@ -95,10 +95,11 @@ func (s *server) router() http.Handler {
 	return r
 }
 
+// cors allows every method: of what a path does not take, a page shall read so.
 func (s *server) cors() cors.Options {
 	return cors.Options{
 		AllowedOrigins:   s.o.CORSOrigins,
-		AllowedMethods:   []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
+		AllowedMethods:   []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", requestIDHeader},
 		ExposedHeaders:   []string{"ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", requestIDHeader},
 		AllowCredentials: true,

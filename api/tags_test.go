@@ -48,7 +48,7 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 	}
 	for path, q := range map[string]any{
 		"/api/v1/properties/search": propertyQuery{}, "/api/v1/external/hosts/{host_id}/pending-bookings": pendingQuery{}, hooks: subscriptionQuery{},
-		hosted + "/notifications": notificationQuery{}, hosted + "/bookings": hostBookingQuery{},
+		hosted + "/notifications": notificationQuery{}, hosted + "/bookings": hostBookingQuery{}, hosted + "/properties": hostPropertyQuery{},
 		"/api/v1/properties/{property_id}/availability": availabilityQuery{},
 	} {
 		all, _ := namesOf(q)

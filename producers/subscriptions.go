@@ -241,7 +241,7 @@ func fingerprint(in *NewSubscription) []byte {
 
 // checkSubscription returns the URL in its one form and the secret's bytes.
 func (p *Producer) checkSubscription(in *NewSubscription) (link string, raw []byte, text schemas.Secret, err error) {
-	if err := checkEvents(in.Events); err != nil {
+	if err := checkEvents("events", in.Events); err != nil {
 		return "", nil, "", err
 	}
 	if link, err = p.checkURL(in.URL); err != nil {
@@ -256,7 +256,8 @@ func (p *Producer) checkSubscription(in *NewSubscription) (link string, raw []by
 	return link, raw, in.SigningSecret, nil
 }
 
-func checkEvents(events []schemas.EventType) error {
+// checkEvents blames the field that the caller gave them in.
+func checkEvents(field string, events []schemas.EventType) error {
 	bad := []schemas.EventType{}
 	for _, e := range events {
 		if !e.Subscribable() {
@@ -266,7 +267,7 @@ func checkEvents(events []schemas.EventType) error {
 	if len(bad) == 0 {
 		return nil
 	}
-	e := schemas.Refuse(schemas.Rule, "invalid_events", "events", "enum", "unknown events: %v", bad)
+	e := schemas.Refuse(schemas.Rule, "invalid_events", field, "enum", "unknown events: %v", bad)
 	e.Extra = map[string]any{"invalid_events": bad, "valid_events": schemas.SubscribableEvents()}
 	return e
 }
