@@ -24,7 +24,7 @@ type operation struct {
 }
 
 // operations are every route of the document, which has exactly the router's.
-func operations(t *testing.T) (all []operation) {
+func operations(t testing.TB) (all []operation) {
 	t.Helper()
 	d, err := openAPI()
 	if err != nil {
