@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -75,7 +76,7 @@ func FuzzIfMatch(f *testing.F) {
 		f.Add(s, int64(3))
 	}
 	f.Fuzz(func(t *testing.T, header string, inBody int64) {
-		r := httptest.NewRequest("PUT", "/", nil)
+		r := httptest.NewRequest(http.MethodPut, "/", nil)
 		r.Header["If-Match"] = []string{header}
 		v, err := ifVersion(r, nil)
 		if err == nil && v != nil && (*v < 1 || strings.Trim(strings.TrimSpace(header), `"`) != strings.Trim(etag(*v), `"`)) {
@@ -93,7 +94,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
-		r := httptest.NewRequest("POST", "/", nil)
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
 		r.Header["Idempotency-Key"] = []string{key}
 		once, err := idempotency(r, nil)
 		if (err == nil) != (once != nil) || once != nil && (once.Key != key || key == "" || len(key) > 255 || !plainText(key)) {

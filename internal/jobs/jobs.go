@@ -55,8 +55,14 @@ func New(o Options) *Runner {
 	for _, d := range []struct {
 		set      *time.Duration
 		fallback time.Duration
-	}{{&o.FeedRetention, 7 * day}, {&o.RequestsEvery, 2 * time.Second}, {&o.CleanUpEvery, 2 * time.Hour}, {&o.MaintenanceEvery, day},
-		{&o.DisableAfter, 5 * day}, {&o.AttemptsRetention, 90 * day}} {
+	}{
+		{&o.FeedRetention, 7 * day},
+		{&o.RequestsEvery, 2 * time.Second},
+		{&o.CleanUpEvery, 2 * time.Hour},
+		{&o.MaintenanceEvery, day},
+		{&o.DisableAfter, 5 * day},
+		{&o.AttemptsRetention, 90 * day},
+	} {
 		if *d.set == 0 {
 			*d.set = d.fallback
 		}
