@@ -20,8 +20,8 @@ import (
 // A field's json tag names its member. Its check tag is a list of:
 //
 //	required      it must be there; null is absent
-//	min=n max=n   bounds of a number, of a string's characters, of a list's items
-//	each=n        the longest item of a list, in characters
+//	min=n max=n   bounds of a number, of a string's characters, of a list's or map's items
+//	each=n        the longest item of a list or value of a map, in characters
 //	enum=a|b      the only values
 //	line          a string without control characters
 //	as=name       a form of formats.go
@@ -168,6 +168,8 @@ func (b *binder) value(n *node, v reflect.Value, f *field, path string) {
 		b.boolean(n, v, path)
 	case reflect.Slice:
 		b.list(n, v, f, path)
+	case reflect.Map:
+		b.mapping(n, v, f, path)
 	case reflect.Struct:
 		if n.kind != object {
 			b.add(path, "type", "must be an object")
@@ -315,6 +317,27 @@ func (b *binder) list(n *node, v reflect.Value, f *field, path string) {
 	item := field{max: strconv.Itoa(f.each), line: true}
 	for i, c := range n.values {
 		b.str(c, out.Index(i), &item, join(path, strconv.Itoa(i)))
+	}
+	v.Set(out)
+}
+
+// mapping binds an object whose members are its sender's own; its values are
+// strings of one line. An empty object is a map without members, and not nil.
+func (b *binder) mapping(n *node, v reflect.Value, f *field, path string) {
+	if n.kind != object {
+		b.add(path, "type", "must be an object")
+		return
+	}
+	if message := f.outside(float64(len(n.values))); message != "" {
+		b.add(path, "length", "must have "+strings.TrimPrefix(message, "must be ")+" members")
+		return
+	}
+	out := reflect.MakeMap(v.Type())
+	item := field{max: strconv.Itoa(f.each), line: true}
+	for i, c := range n.values {
+		value := reflect.New(v.Type().Elem()).Elem()
+		b.str(c, value, &item, join(path, n.names[i]))
+		out.SetMapIndex(reflect.ValueOf(n.names[i]), value)
 	}
 	v.Set(out)
 }

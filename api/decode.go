@@ -52,15 +52,19 @@ func decodeBytes[T any](body []byte, how strictness) (T, []byte, error) {
 	return v, body, b.err()
 }
 
-// decodeOptional is decode for a body that may be left out: then T is zero.
-func decodeOptional[T any](r *http.Request) (T, error) {
+// decodeOptional is decode for a body that may be left out: then T has its
+// defaults.
+func decodeOptional[T any](r *http.Request) (T, []byte, error) {
 	body, err := readBody(r)
-	if err != nil || len(body) == 0 {
+	if err != nil {
 		var zero T
-		return zero, err
+		return zero, nil, err
 	}
-	v, _, err := decodeBytes[T](body, strict)
-	return v, err
+	if len(body) == 0 {
+		v, _, err := decodeBytes[T]([]byte("{}"), strict)
+		return v, nil, err
+	}
+	return decodeBytes[T](body, strict)
 }
 
 // query reads the URL's parameters into T by the same tags. An empty value is an

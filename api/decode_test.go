@@ -121,6 +121,8 @@ func FuzzDecode(f *testing.F) {
 		map[string]any{"name": "x"},
 		map[string]any{"overlap_seconds": 1, "expires_at": later},
 		map[string]any{"auto_approve_bookings": true, "auto_approve_amount_limit": 1, "notification_preferences": map[string]any{"urgent": false}},
+		map[string]any{"filter": "booking.guests > 2", "ordering": "latest", "headers": map[string]any{"X-A": "b"}, "signatures": []string{"v1", "v1a"}, "is_active": true},
+		map[string]any{"event_type": "payment.received", "test_data": map[string]any{}},
 		map[string]any{"id": "evt_1", "type": "payment_intent.succeeded", "data": map[string]any{"object": intent("pi_1", "none", 100)}},
 	} {
 		raw, err := json.Marshal(v)

@@ -91,8 +91,10 @@ func (s spoiler) bodies() map[string]map[string]any {
 	later := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	return map[string]map[string]any{
 		"NewBooking": stay(40), "StatusChange": {"status": "confirmed", "reason": "x", "version": 1}, "HostAnswer": {"reason": "x", "version": 1},
-		"NewPayment": payment("5", "spoiled"), "StripeEvent": {"id": "evt_1", "type": "payment_intent.succeeded"}, "NewSubscription": hook("https://b.example"),
-		"AnyObject": {}, "NewAgent": {"name": "An agent"}, "NewKey": newKey("environment", "test", "expires_at", later), "KeyRotation": {"overlap_seconds": 60, "expires_at": later},
+		"NewPayment": payment("5", "spoiled"), "StripeEvent": {"id": "evt_1", "type": "payment_intent.succeeded"}, "NewSubscription": with(hook("https://b.example"), "headers", map[string]any{"X-Agent": "x"}),
+		"SubscriptionPatch": {"headers": map[string]any{"X-Agent": "x"}}, "SecretRotation": {"overlap_seconds": 60},
+		"SubscriptionTest": {"event_type": "test.webhook", "test_data": map[string]any{"x": 1}},
+		"AnyObject":        {}, "NewAgent": {"name": "An agent"}, "NewKey": newKey("environment", "test", "expires_at", later), "KeyRotation": {"overlap_seconds": 60, "expires_at": later},
 		"NewNotification": with(note("x"), "booking_id", "b", "property_id", "p", "priority", "low", "action_required", true, "action_url", "/x", "expires_at", later),
 		"PriceRequest":    {"check_in": day(50), "check_out": day(52), "guests": 2, "promo_code": "x"}, "NewProperty": cottage(),
 		"NewHostSettings": {
@@ -235,6 +237,9 @@ func kind(schema map[string]any) string {
 		return k
 	case []any:
 		return k[0].(string)
+	}
+	if schema["enum"] != nil {
+		return "string"
 	}
 	return ""
 }

@@ -180,7 +180,7 @@ func (s *server) hostAction(change producers.StatusChange) endpoint {
 		if err != nil {
 			return answer{}, err
 		}
-		in, err := decodeOptional[hostActionBody](r)
+		in, _, err := decodeOptional[hostActionBody](r)
 		if err != nil {
 			return answer{}, err
 		}

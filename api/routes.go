@@ -49,8 +49,11 @@ func (s *server) routes() []route {
 		{http.MethodGet, hooks, s.agent(auth.WebhooksManage, s.subscriptions)},
 		{http.MethodGet, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.subscription)},
 		{http.MethodPut, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.updateSubscription)},
+		{http.MethodPatch, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.patchSubscription)},
 		{http.MethodDelete, hooks + "/{subscription_id}", s.agent(auth.WebhooksManage, s.deleteSubscription)},
 		{http.MethodPost, hooks + "/{subscription_id}/toggle", s.agent(auth.WebhooksManage, s.toggleSubscription)},
+		{http.MethodPost, hooks + "/{subscription_id}/rotate-secret", s.agent(auth.WebhooksManage, s.rotateSecret)},
+		{http.MethodPost, hooks + "/{subscription_id}/test", s.agentSlow(auth.WebhooksManage, s.testSubscription)},
 		{http.MethodPost, "/api/v1/external/webhooks/test", s.agentSlow(auth.WebhooksManage, s.testWebhooks)},
 		{http.MethodGet, "/api/v1/external/webhooks/statistics", s.agent(auth.WebhooksManage, s.webhookStatistics)},
 

@@ -35,6 +35,7 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 	for name, body := range map[string]any{
 		"NewBooking": bookingBody{}, "StatusChange": statusBody{}, "NewSubscription": subscriptionBody{}, "NewNotification": notificationBody{},
 		"NewHostSettings": settingsBody{}, "NewPayment": paymentBody{},
+		"SubscriptionPatch": subscriptionPatch{}, "SecretRotation": secretRotationBody{},
 		"HostAnswer": hostActionBody{}, "PriceRequest": priceBody{}, "NewProperty": propertyBody{},
 	} {
 		all, required := namesOf(body)

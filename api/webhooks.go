@@ -1,12 +1,15 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/segmentio/encoding/json"
 
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/internal/store"
@@ -88,10 +91,11 @@ func (s *server) testWebhooks(r *http.Request, p auth.Principal) (answer, error)
 		return answer{}, err
 	}
 	event := schemas.EventType(q.EventType)
-	if !s.waiting.enter(p.Agent) {
-		return answer{}, schemas.Errorf(schemas.TooMany, "too_many_tests", "you have %d tests that wait for their answers; let one end first", maxWaiting)
+	leave, err := s.waitingRoom(p)
+	if err != nil {
+		return answer{}, err
 	}
-	defer s.waiting.leave(p.Agent)
+	defer leave()
 	sending, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	sent, err := s.o.Producer.TestWebhooks(sending, p.Scope(), event, body)
@@ -114,6 +118,71 @@ func (s *server) testWebhooks(r *http.Request, p auth.Principal) (answer, error)
 		}
 	}
 	return answer{data: v, message: "Test webhooks sent"}, nil
+}
+
+type subscriptionTest struct {
+	EventType string `json:"event_type" check:"required,max=100,line"`
+}
+
+// testSubscription sends one delivery to one subscription, active or not, and
+// answers what came of it. The delivery's data is the caller's test_data.
+func (s *server) testSubscription(r *http.Request, p auth.Principal) (answer, error) {
+	id, err := pathID(r, "subscription_id")
+	if err != nil {
+		return answer{}, err
+	}
+	in, body, err := decode[subscriptionTest](r, lenient)
+	if err != nil {
+		return answer{}, err
+	}
+	data, err := testData(body)
+	if err != nil {
+		return answer{}, err
+	}
+	leave, err := s.waitingRoom(p)
+	if err != nil {
+		return answer{}, err
+	}
+	defer leave()
+	sending, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	sent, err := s.o.Producer.TestSubscription(sending, p.Scope(), schemas.SubscriptionID(id), schemas.EventType(in.EventType), data)
+	if err != nil {
+		return answer{}, err
+	}
+	first, err := s.firstAttempts(r.Context(), p, []producers.TestDelivery{sent})
+	if err != nil {
+		return answer{}, err
+	}
+	v := resultOf(&sent, first[sent.ID])
+	return answer{data: v, message: "Test webhook sent", refused: v.Status == "failed"}, nil
+}
+
+// testData is the member of that name as it stands in the body; an empty object
+// where there is none.
+func testData(body []byte) (json.RawMessage, error) {
+	var in struct {
+		Data json.RawMessage `json:"test_data"`
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		return nil, notJSON("format", "the body must be JSON")
+	}
+	data := bytes.TrimSpace(in.Data)
+	switch {
+	case len(data) == 0, string(data) == "null":
+		return json.RawMessage("{}"), nil
+	case data[0] != '{':
+		return nil, schemas.Refuse(schemas.Malformed, "invalid_request", "test_data", "type", "test_data must be an object")
+	}
+	return data, nil
+}
+
+// waitingRoom lets a test of the caller's wait for its answer; leave ends that.
+func (s *server) waitingRoom(p auth.Principal) (leave func(), err error) {
+	if !s.waiting.enter(p.Agent) {
+		return nil, schemas.Errorf(schemas.TooMany, "too_many_tests", "you have %d tests that wait for their answers; let one end first", maxWaiting)
+	}
+	return func() { s.waiting.leave(p.Agent) }, nil
 }
 
 // maxWaiting is how many tests of one agent may wait at a time in one process.

@@ -37,7 +37,7 @@ func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schema
 		)
 		for i := range subs {
 			sub := &subs[i].Subscription
-			d, r, err := testDelivery(ctx, sub, event, data, now)
+			d, r, err := direct(ctx, sub, schemas.NewEventID(), event, schemas.TriggerTest, data, now)
 			if err != nil {
 				return nil, err
 			}
@@ -52,8 +52,28 @@ func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schema
 	})
 }
 
-func testDelivery(ctx context.Context, sub *schemas.Subscription, event schemas.EventType, data json.RawMessage, now time.Time) (*schemas.Delivery, store.OutboxRow, error) {
-	id := schemas.NewEventID()
+// TestSubscription sends data to one subscription, also to one that is off or
+// does not ask for the event: its owner wants to know what the endpoint says.
+func (p *Producer) TestSubscription(ctx context.Context, s store.Scope, id schemas.SubscriptionID, event schemas.EventType, data json.RawMessage) (TestDelivery, error) {
+	if !event.Subscribable() {
+		return TestDelivery{}, checkEvents("event_type", []schemas.EventType{event})
+	}
+	return update(ctx, p, s, func(ctx context.Context, tx *store.Tx) (TestDelivery, error) {
+		sub, err := tx.Subscription(ctx, id)
+		if err != nil {
+			return TestDelivery{}, err
+		}
+		d, r, err := direct(ctx, &sub.Subscription, schemas.NewEventID(), event, schemas.TriggerTest, data, schemas.Stamp(time.Now()))
+		if err != nil {
+			return TestDelivery{}, err
+		}
+		tx.Enqueue(r)
+		return TestDelivery{ID: d.ID, Subscription: id, AgentName: sub.AgentName}, nil
+	})
+}
+
+// direct makes a delivery that no event of a booking stands behind.
+func direct(ctx context.Context, sub *schemas.Subscription, id schemas.EventID, event schemas.EventType, why schemas.Trigger, data json.RawMessage, now time.Time) (*schemas.Delivery, store.OutboxRow, error) {
 	body, err := schemas.Encode(schemas.WebhookBody{
 		ID: id, Type: event, EventType: event, Sequence: 1, ExternalAgentURL: sub.URL, Data: data, Timestamp: now, SubscriptionID: sub.ID,
 	})
@@ -61,8 +81,8 @@ func testDelivery(ctx context.Context, sub *schemas.Subscription, event schemas.
 		return nil, store.OutboxRow{}, err
 	}
 	d := &schemas.Delivery{
-		ID: schemas.NewDeliveryID(), EventID: id, EventType: event, SubscriptionID: sub.ID, AgentID: sub.AgentID, Sequence: 1,
-		Trigger: schemas.TriggerTest, CreatedAt: now, Payload: string(body),
+		ID: schemas.DeliveryFor(id, sub.ID), EventID: id, EventType: event, SubscriptionID: sub.ID, AgentID: sub.AgentID, Sequence: 1,
+		Trigger: why, CreatedAt: now, Payload: string(body),
 	}
 	r, err := row(ctx, string(schemas.Deliveries), string(sub.ID), d.Meta(now), d)
 	return d, r, err

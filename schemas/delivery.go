@@ -52,14 +52,17 @@ type Delivery struct {
 type Outcome string
 
 // The outcomes. Withheld means that no POST was made, because the subscription
-// was disabled or deleted meanwhile; Parked attempts do not exist, since parking
-// uses up none.
+// was disabled or deleted meanwhile; Superseded that none was made, because a
+// later event of the booking was there and the subscription wants the latest only.
+// Parked attempts do not exist, since parking uses up none.
 const (
 	Delivered Outcome = "delivered"
 	Retry     Outcome = "retry" // failed; the next tier has it
 	Dead      Outcome = "dead"  // failed; nothing will try again by itself
 	Gone      Outcome = "gone"  // the receiver wants no more; the subscription is disabled
 	Withheld  Outcome = "withheld"
+
+	Superseded Outcome = "superseded"
 )
 
 // ErrorClass is the closed set of what can go wrong with an attempt. It labels
@@ -82,6 +85,7 @@ const (
 	ErrorDeleted    ErrorClass = "subscription_deleted"
 	ErrorOutOfTime  ErrorClass = "expired" // parked until older than the ladder
 	ErrorOutOfTries ErrorClass = "exhausted"
+	ErrorSuperseded ErrorClass = "superseded" // a later event of the booking is there
 )
 
 // An Attempt is the value on webhook.attempts: one POST and what came of it, or
@@ -115,5 +119,5 @@ type Attempt struct {
 // tests and operational deliveries never do, nor does what was not sent, nor what
 // failed for a reason on our side.
 func (a *Attempt) CountsForHealth() bool {
-	return a.Trigger != TriggerTest && a.Trigger != TriggerOperational && a.Outcome != Withheld && a.ErrorClass != ErrorOurs
+	return a.Trigger != TriggerTest && a.Trigger != TriggerOperational && a.Outcome != Withheld && a.Outcome != Superseded && a.ErrorClass != ErrorOurs
 }

@@ -47,6 +47,8 @@ var samples = map[reflect.Type]any{
 	reflect.TypeFor[schemas.ReminderKind]():     schemas.ReminderHalf,
 	reflect.TypeFor[schemas.DisabledReason]():   schemas.DisabledByGone,
 	reflect.TypeFor[schemas.Trigger]():          schemas.TriggerManual,
+	reflect.TypeFor[schemas.Ordering]():         schemas.OrderLatest,
+	reflect.TypeFor[schemas.SigningAlgorithm](): schemas.SignEd25519,
 	reflect.TypeFor[schemas.Outcome]():          schemas.Gone,
 	reflect.TypeFor[schemas.ErrorClass]():       schemas.ErrorOutOfTries,
 	reflect.TypeFor[schemas.NotificationType](): schemas.Urgent,
@@ -280,11 +282,13 @@ func TestEnumsAreTheClosedSetsOfGo(t *testing.T) {
 	same("disabled reasons", enum(schemas.SchemaSubscription, "", "disabled_reason"), []schemas.DisabledReason{
 		schemas.DisabledByOwner, schemas.DisabledByFailures, schemas.DisabledByTime, schemas.DisabledByGone, schemas.DisabledByKeys,
 	})
+	same("orderings", enum(schemas.SchemaSubscription, "", "ordering"), schemas.Orderings())
+	same("algorithms", enum(schemas.SchemaSubscription, "secret", "algorithm"), []schemas.SigningAlgorithm{schemas.SignEd25519})
 	same("outcomes", enum(schemas.SchemaAttempt, "", "outcome"),
-		[]schemas.Outcome{schemas.Delivered, schemas.Retry, schemas.Dead, schemas.Gone, schemas.Withheld})
+		[]schemas.Outcome{schemas.Delivered, schemas.Retry, schemas.Dead, schemas.Gone, schemas.Withheld, schemas.Superseded})
 	same("error classes", enum(schemas.SchemaAttempt, "", "error_class"), []schemas.ErrorClass{
 		schemas.ErrorStatus, schemas.ErrorTimeout, schemas.ErrorConnect, schemas.ErrorDNS, schemas.ErrorTLS, schemas.ErrorRefused,
 		schemas.ErrorBadURL, schemas.ErrorProtocol, schemas.ErrorOurs, schemas.ErrorDisabled, schemas.ErrorDeleted,
-		schemas.ErrorOutOfTime, schemas.ErrorOutOfTries,
+		schemas.ErrorOutOfTime, schemas.ErrorOutOfTries, schemas.ErrorSuperseded,
 	})
 }

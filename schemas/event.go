@@ -8,8 +8,8 @@ import (
 // EventType says what happened. Agents subscribe to these names.
 type EventType string
 
-// The types of event. Only the first five happen to bookings; TestWebhook never
-// enters booking.events.
+// The types of event. TestWebhook and those of subscriptions never enter
+// booking.events.
 const (
 	BookingCreated     EventType = "booking.created"
 	BookingConfirmed   EventType = "booking.confirmed"
@@ -21,12 +21,26 @@ const (
 	BookingCompleted EventType = "booking.completed"
 	BookingNoShow    EventType = "booking.no_show"
 	TestWebhook      EventType = "test.webhook"
+
+	// What happens to an agent's subscription is told to the agent's other ones.
+	// These never enter booking.events either.
+	SubscriptionFailing   EventType = "subscription.failing"
+	SubscriptionRecovered EventType = "subscription.recovered"
+	SubscriptionDisabled  EventType = "subscription.disabled"
 )
 
 // SubscribableEvents is the closed list an agent may subscribe to, in the order
 // in which errors show it.
 func SubscribableEvents() []EventType {
-	return []EventType{BookingCreated, BookingConfirmed, BookingCancelled, PaymentReceived, HostResponseNeeded, TestWebhook}
+	return []EventType{
+		BookingCreated, BookingConfirmed, BookingCancelled, PaymentReceived, HostResponseNeeded, TestWebhook,
+		SubscriptionFailing, SubscriptionRecovered, SubscriptionDisabled,
+	}
+}
+
+// Operational says whether e is about a subscription and not about a booking.
+func (e EventType) Operational() bool {
+	return e == SubscriptionFailing || e == SubscriptionRecovered || e == SubscriptionDisabled
 }
 
 // Subscribable says whether an agent may name e in a subscription.

@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -50,4 +51,20 @@ func NewSigningSecret() ([]byte, Secret) {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails since Go 1.24
 	return b, Secret(SigningPrefix + base64.StdEncoding.EncodeToString(b))
+}
+
+// The prefixes of an ed25519 key pair, as Standard Webhooks has them.
+const (
+	PrivateKeyPrefix = "whsk_"
+	PublicKeyPrefix  = "whpk_"
+)
+
+// NewSigningKey makes an ed25519 key pair: its seed of 32 bytes, which is sealed
+// and never shown, and the text of its public key.
+func NewSigningKey() (seed []byte, public string) {
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err) // never, since Go 1.24
+	}
+	return key.Seed(), PublicKeyPrefix + base64.StdEncoding.EncodeToString(pub)
 }

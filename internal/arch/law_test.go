@@ -71,6 +71,11 @@ var fences = []fence{
 		"the fake broker is for `krib dev` and for tests",
 	},
 	{
+		[]string{"cel.dev/cel-go", "github.com/google/cel-go"},
+		[]string{"internal/filter"},
+		"expressions are compiled in internal/filter, which bounds what they may cost",
+	},
+	{
 		[]string{"github.com/go-chi"},
 		[]string{"api", "app", "internal/testenv", "internal/e2e"},
 		"HTTP comes in through api",

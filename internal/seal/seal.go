@@ -111,4 +111,5 @@ const (
 	FieldAPIKey        = "api_key"
 	FieldSigningSecret = "signing_secret"
 	FieldResponse      = "idempotent_response"
+	FieldHeaders       = "headers"
 )

@@ -120,6 +120,8 @@ type Health struct {
 	MaxFailedAttempts                    int
 	EnabledAt                            time.Time
 	Active                               bool
+	// ToldFailing says that its owner was told that it fails, and nothing since.
+	ToldFailing bool
 }
 
 // FoldHealth adds a batch to a subscription's health: a success resets it, then
@@ -133,7 +135,7 @@ func (t *Tx) FoldHealth(ctx context.Context, f HealthFold) (Health, bool, error)
 		  last_successful_call = greatest(h.last_successful_call, $2)
 		from webhook_subscriptions s
 		where h.subscription_id = $1 and s.id = h.subscription_id
-		returning h.failed_attempts, h.failures_since_success, h.first_failure_at, s.max_failed_attempts, s.enabled_at, s.is_active`,
+		returning h.failed_attempts, h.failures_since_success, h.first_failure_at, s.max_failed_attempts, s.enabled_at, s.is_active, h.told_failing`,
 		string(f.ID), f.LastSuccess, f.Exhausted, f.Failures, f.FirstFailure) // CollectRows reports the error
 	hs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Health])
 	if err != nil {
@@ -172,10 +174,18 @@ func (t *Tx) EnabledSince(ctx context.Context, ids []schemas.SubscriptionID) (ma
 // ResetHealth starts a subscription's counts anew, when it is switched on or off.
 func (t *Tx) ResetHealth(ctx context.Context, id schemas.SubscriptionID) error {
 	_, err := t.tx.Exec(ctx, `
-		update webhook_health set failed_attempts = 0, failures_since_success = 0, first_failure_at = null
+		update webhook_health set failed_attempts = 0, failures_since_success = 0, first_failure_at = null, told_failing = false
 		where subscription_id = $1`, string(id))
 	if err != nil {
 		return fmt.Errorf("resetting the health of %s: %w", id, err)
+	}
+	return nil
+}
+
+// NoteTold remembers whether the owner was told that a subscription fails.
+func (t *Tx) NoteTold(ctx context.Context, id schemas.SubscriptionID, failing bool) error {
+	if _, err := t.tx.Exec(ctx, `update webhook_health set told_failing = $2 where subscription_id = $1`, string(id), failing); err != nil {
+		return fmt.Errorf("noting what the owner of %s was told: %w", id, err)
 	}
 	return nil
 }

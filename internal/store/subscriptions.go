@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,12 +21,16 @@ type Subscription struct {
 	MaxFailedAttempts  int
 	FailedAttempts     int
 	LastSuccessfulCall *time.Time
+	// FirstFailureAt is when the first attempt failed since the last success, or
+	// since it was switched on; nil while it is well.
+	FirstFailureAt *time.Time
 }
 
 const subscriptionColumns = `
 s.id, s.version, s.agent_id, s.agent_name, s.webhook_url, s.events, s.platform, s.is_active, s.disabled_reason,
 s.enabled_at, s.sealed_api_key, s.secrets, s.created_at, s.updated_at, s.body_hash, s.max_failed_attempts,
-coalesce(h.failed_attempts, 0), h.last_successful_call`
+s.description, s.filter, s.ordering, s.rate_limit_per_minute, s.sealed_headers, s.header_names,
+coalesce(h.failed_attempts, 0), h.last_successful_call, h.first_failure_at`
 
 const fromSubscriptions = ` from webhook_subscriptions s left join webhook_health h on h.subscription_id = s.id `
 
@@ -33,8 +38,9 @@ func scanSubscription(row pgx.CollectableRow) (Subscription, error) {
 	var s Subscription
 	err := row.Scan(&s.ID, &s.Version, &s.AgentID, &s.AgentName, &s.URL, &s.Events, &s.Platform, &s.Active, &s.DisabledReason,
 		&s.EnabledAt, &s.SealedAPIKey, &s.Secrets, &s.CreatedAt, &s.UpdatedAt, &s.BodyHash, &s.MaxFailedAttempts,
-		&s.FailedAttempts, &s.LastSuccessfulCall)
-	for _, t := range []*time.Time{&s.EnabledAt, &s.CreatedAt, &s.UpdatedAt, s.LastSuccessfulCall} {
+		&s.Description, &s.Filter, &s.Ordering, &s.RateLimit, &s.SealedHeaders, &s.HeaderNames,
+		&s.FailedAttempts, &s.LastSuccessfulCall, &s.FirstFailureAt)
+	for _, t := range []*time.Time{&s.EnabledAt, &s.CreatedAt, &s.UpdatedAt, s.LastSuccessfulCall, s.FirstFailureAt} {
 		if t != nil {
 			*t = schemas.Stamp(*t)
 		}
@@ -91,7 +97,7 @@ type SubscriptionFilter struct {
 // Subscriptions lists what the scope may see, the newest first, and counts all
 // that match.
 func (t *Tx) Subscriptions(ctx context.Context, f SubscriptionFilter) ([]Subscription, int, error) {
-	if !t.scope.Platform {
+	if t.scope.Agent != "" && !t.scope.Platform {
 		// Row level security says so too, but as the other half of the platform's sight;
 		// no index can be used by that.
 		f.Agent = t.scope.Agent
@@ -119,10 +125,12 @@ var ErrURLTaken = errors.New("the agent has a subscription of this URL")
 func (t *Tx) InsertSubscription(ctx context.Context, s *Subscription) error {
 	_, err := t.tx.Exec(ctx, `
 		insert into webhook_subscriptions (id, version, agent_id, agent_name, webhook_url, events, platform, is_active,
-		  disabled_reason, enabled_at, sealed_api_key, secrets, body_hash, max_failed_attempts, created_at, updated_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		  disabled_reason, enabled_at, sealed_api_key, secrets, body_hash, max_failed_attempts, created_at, updated_at,
+		  description, filter, ordering, rate_limit_per_minute, sealed_headers, header_names)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
 		string(s.ID), s.Version, string(s.AgentID), s.AgentName, s.URL, texts(s.Events), s.Platform, s.Active, string(s.DisabledReason),
-		s.EnabledAt, s.SealedAPIKey, s.Secrets, s.BodyHash, s.MaxFailedAttempts, s.CreatedAt, s.UpdatedAt)
+		s.EnabledAt, s.SealedAPIKey, s.Secrets, s.BodyHash, s.MaxFailedAttempts, s.CreatedAt, s.UpdatedAt,
+		s.Description, s.Filter, cmp.Or(string(s.Ordering), string(schemas.OrderNone)), s.RateLimit, s.SealedHeaders, texts(s.HeaderNames))
 	switch {
 	case violates(err, "webhook_subscriptions_url_unique"):
 		return ErrURLTaken
@@ -142,10 +150,12 @@ func (t *Tx) SaveSubscription(ctx context.Context, s *Subscription) error {
 	_, err := t.tx.Exec(ctx, `
 		update webhook_subscriptions set version = $2, agent_name = $3, webhook_url = $4, events = $5, platform = $6,
 		  is_active = $7, disabled_reason = $8, enabled_at = $9, sealed_api_key = $10, secrets = $11, body_hash = $12,
-		  max_failed_attempts = $13, updated_at = $14, unpublished = false
+		  max_failed_attempts = $13, updated_at = $14, description = $15, filter = $16, ordering = $17,
+		  rate_limit_per_minute = $18, sealed_headers = $19, header_names = $20, unpublished = false
 		where id = $1`,
 		string(s.ID), s.Version, s.AgentName, s.URL, texts(s.Events), s.Platform, s.Active, string(s.DisabledReason), s.EnabledAt,
-		s.SealedAPIKey, s.Secrets, s.BodyHash, s.MaxFailedAttempts, s.UpdatedAt)
+		s.SealedAPIKey, s.Secrets, s.BodyHash, s.MaxFailedAttempts, s.UpdatedAt, s.Description, s.Filter,
+		cmp.Or(string(s.Ordering), string(schemas.OrderNone)), s.RateLimit, s.SealedHeaders, texts(s.HeaderNames))
 	switch {
 	case violates(err, "webhook_subscriptions_url_unique"):
 		return ErrURLTaken

@@ -35,7 +35,7 @@ func next(ladder schemas.Ladder, d *schemas.Delivery, v verdict, now time.Time) 
 		return buried(d, schemas.Gone, "gone")
 	case schemas.Dead:
 		return buried(d, schemas.Dead, v.class)
-	case schemas.Retry, schemas.Withheld:
+	case schemas.Retry, schemas.Withheld, schemas.Superseded:
 	}
 	single := d.Trigger == schemas.TriggerTest || d.Trigger == schemas.TriggerOperational
 	rung, ok := ladder.Next(d.Attempt + 1)

@@ -69,6 +69,7 @@ type Processor struct {
 
 type metrics struct {
 	events, deliveries, notifications, poison, rebuilt prometheus.Counter
+	filtered, evaluations, unanswered                  prometheus.Counter
 }
 
 // New makes a Processor and the client of its subscription table.
@@ -79,13 +80,23 @@ func New(o Options) (*Processor, error) {
 		notifications: counter("krib_fanout_feed_records_total", "Records written to hosts' feeds."),
 		poison:        counter("krib_fanout_poison_total", "Booking events that could not be decoded. Alert on any."),
 		rebuilt:       counter("krib_fanout_rebuilt_total", "Times the transactional session had to be built anew."),
+		filtered:      counter("krib_fanout_filtered_total", "Matches of events and subscriptions that the subscription's filter does not want."),
+		evaluations:   counter("krib_fanout_filter_evaluations_total", "Filters asked: each once an event, whoever has it."),
+		unanswered:    counter("krib_fanout_filter_errors_total", "Filters that had no answer for an event, which then counts as wanted."),
 	}}
-	if o.Registry != nil {
-		o.Registry.MustRegister(p.m.events, p.m.deliveries, p.m.notifications, p.m.poison, p.m.rebuilt)
-	}
 	var err error
-	p.table, err = newTable(o.Kafka, o.Logger)
-	return p, err
+	if p.table, err = newTable(o.Kafka, o.Logger); err != nil {
+		return nil, err
+	}
+	if o.Registry != nil {
+		o.Registry.MustRegister(p.m.events, p.m.deliveries, p.m.notifications, p.m.poison, p.m.rebuilt,
+			p.m.filtered, p.m.evaluations, p.m.unanswered, p.table.filters.distinct, p.table.filters.unusable)
+	}
+	return p, nil
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 }
 
 func counter(name, help string) prometheus.Counter {
@@ -291,4 +302,7 @@ func (m *metrics) count(b *rendered) {
 	m.deliveries.Add(float64(b.deliveries))
 	m.notifications.Add(float64(b.feed))
 	m.poison.Add(float64(b.poison))
+	m.filtered.Add(float64(b.asked.filtered))
+	m.evaluations.Add(float64(b.asked.evaluations))
+	m.unanswered.Add(float64(b.asked.errors))
 }

@@ -17,6 +17,7 @@ type rendered struct {
 	out                              []*kgo.Record
 	bytes                            int64
 	events, deliveries, feed, poison int
+	asked                            asked
 }
 
 func (b *rendered) add(r *kgo.Record) {
@@ -47,11 +48,14 @@ func (p *Processor) event(b *rendered, e *schemas.Event, trace string) error {
 	if err != nil {
 		return err
 	}
-	var deliveries []*kgo.Record
+	var subs []subscriber
+	var answers asked
 	if e.HostWebhooks {
-		if deliveries, err = p.deliveriesOf(e, trace); err != nil {
-			return err
-		}
+		subs, answers = wanted(p.table.matching(e.Booking.AgentID, e.Type), e)
+	}
+	deliveries, err := deliveriesOf(e, subs, trace)
+	if err != nil {
+		return err
 	}
 	for _, r := range feed {
 		b.add(r)
@@ -62,14 +66,14 @@ func (p *Processor) event(b *rendered, e *schemas.Event, trace string) error {
 	b.events++
 	b.feed += len(feed)
 	b.deliveries += len(deliveries)
+	b.asked.add(answers)
 	return nil
 }
 
 // deliveriesOf renders the event's data once and a body for each subscription
-// that matches. A disabled one gets its delivery too: deliver withholds it and
+// that it matches. A disabled one gets its delivery too: deliver withholds it and
 // says so, and the accounting of matched events adds up.
-func (p *Processor) deliveriesOf(e *schemas.Event, trace string) ([]*kgo.Record, error) {
-	subs := p.table.matching(e.Booking.AgentID, e.Type)
+func deliveriesOf(e *schemas.Event, subs []subscriber, trace string) ([]*kgo.Record, error) {
 	if len(subs) == 0 {
 		return nil, nil
 	}

@@ -23,15 +23,25 @@ type table struct {
 	*kafka.Table
 	log *slog.Logger
 
+	filters *filters
+
 	mu       sync.RWMutex
 	byID     map[schemas.SubscriptionID]*schemas.Subscription
-	byAgent  map[schemas.AgentID][]*schemas.Subscription
-	platform []*schemas.Subscription
+	byAgent  map[schemas.AgentID][]subscriber
+	platform []subscriber
+}
+
+// A subscriber is a subscription and its compiled filter, nil if every event
+// matches.
+type subscriber struct {
+	*schemas.Subscription
+	filter *shared
 }
 
 func newTable(c kafka.Config, log *slog.Logger) (*table, error) {
 	t := &table{
-		log: log, byID: map[schemas.SubscriptionID]*schemas.Subscription{}, byAgent: map[schemas.AgentID][]*schemas.Subscription{},
+		log: log, filters: newFilters(log),
+		byID: map[schemas.SubscriptionID]*schemas.Subscription{}, byAgent: map[schemas.AgentID][]subscriber{},
 	}
 	var err error
 	t.Table, err = kafka.NewTable(c, "fanout-subscriptions", string(schemas.Subscriptions), t.apply)
@@ -45,7 +55,7 @@ func newTable(c kafka.Config, log *slog.Logger) (*table, error) {
 // former state standing and does not stop the table; deliver reports it.
 func (t *table) apply(r *kgo.Record) {
 	id := schemas.SubscriptionID(r.Key)
-	var next *schemas.Subscription
+	var next subscriber
 	if r.Value != nil {
 		s, err := schemas.Decode[schemas.Subscription](r.Value)
 		if err != nil {
@@ -53,20 +63,20 @@ func (t *table) apply(r *kgo.Record) {
 				slog.String("subscription", string(id)), slog.Int64("offset", r.Offset), slog.Any("error", err))
 			return
 		}
-		next = &s
+		next = subscriber{&s, t.filters.take(&s)} // before the lock: matching does not wait for the compiler
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if old := t.byID[id]; old != nil {
-		t.drop(old)
+		t.drop(id, old)
 	}
-	if next != nil {
+	if next.Subscription != nil {
 		t.put(id, next)
 	}
 }
 
-func (t *table) put(id schemas.SubscriptionID, s *schemas.Subscription) {
-	t.byID[id] = s
+func (t *table) put(id schemas.SubscriptionID, s subscriber) {
+	t.byID[id] = s.Subscription
 	if s.Platform {
 		t.platform = append(t.platform, s)
 		return
@@ -74,15 +84,16 @@ func (t *table) put(id schemas.SubscriptionID, s *schemas.Subscription) {
 	t.byAgent[s.AgentID] = append(t.byAgent[s.AgentID], s)
 }
 
-func (t *table) drop(s *schemas.Subscription) {
-	is := func(o *schemas.Subscription) bool { return o == s }
-	delete(t.byID, s.ID)
+func (t *table) drop(id schemas.SubscriptionID, s *schemas.Subscription) {
+	is := func(o subscriber) bool { return o.Subscription == s }
+	delete(t.byID, id)
 	t.platform = slices.DeleteFunc(t.platform, is)
 	if rest := slices.DeleteFunc(t.byAgent[s.AgentID], is); len(rest) > 0 {
 		t.byAgent[s.AgentID] = rest
 	} else {
 		delete(t.byAgent, s.AgentID)
 	}
+	t.filters.release(s)
 }
 
 // most is the largest number of subscriptions that one event can match.
@@ -96,18 +107,19 @@ func (t *table) most() int {
 	return n + len(t.platform)
 }
 
-// matching are the subscriptions of an event, in a stable order.
-func (t *table) matching(agent schemas.AgentID, e schemas.EventType) []*schemas.Subscription {
+// matching are the subscribers of an event, whatever their filters say, in a
+// stable order.
+func (t *table) matching(agent schemas.AgentID, e schemas.EventType) []subscriber {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	var out []*schemas.Subscription
-	for _, group := range [][]*schemas.Subscription{t.byAgent[agent], t.platform} {
+	var out []subscriber
+	for _, group := range [][]subscriber{t.byAgent[agent], t.platform} {
 		for _, s := range group {
 			if s.Matches(agent, e) {
 				out = append(out, s)
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b *schemas.Subscription) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	slices.SortFunc(out, func(a, b subscriber) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return out
 }

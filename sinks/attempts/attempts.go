@@ -31,7 +31,8 @@ type Options struct {
 	// DisableAfter is how long a subscription may fail without a success before it
 	// is disabled, if it has failed often enough. Default 5 days.
 	DisableAfter time.Duration
-	// Wake is called when a disabled subscription was written to the outbox.
+	// Wake is called when something was written to the outbox: a subscription that
+	// was disabled, or what its owner is told.
 	Wake     func()
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
@@ -134,10 +135,10 @@ func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, month *string) 
 	if len(as) == 0 {
 		return nil
 	}
-	disabled := 0
+	var done folded
 	this := time.Now().UTC().Format("2006-01")
 	err := s.o.DB.Update(ctx, store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
-		disabled = 0
+		done = folded{}
 		if *month != this {
 			if err := tx.EnsureAttemptPartitions(ctx, time.Now()); err != nil {
 				return err
@@ -147,7 +148,7 @@ func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, month *string) 
 		if err != nil {
 			return err
 		}
-		disabled, err = s.fold(ctx, tx, as, fresh)
+		done, err = s.fold(ctx, tx, as, fresh)
 		return err
 	})
 	if err != nil {
@@ -155,8 +156,8 @@ func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, month *string) 
 	}
 	*month = this
 	s.m.rows.Add(float64(len(as)))
-	if disabled > 0 {
-		s.m.disabled.Add(float64(disabled))
+	s.m.disabled.Add(float64(done.disabled))
+	if done != (folded{}) {
 		s.o.Wake()
 	}
 	return nil

@@ -3,9 +3,12 @@ package attempts_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/internal/store"
@@ -19,6 +22,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 type ground struct {
 	*testenv.Cluster
 	sink, api *store.DB
+	sql       *pgxpool.Pool // past row level security
 	sub       schemas.SubscriptionID
 }
 
@@ -39,11 +43,16 @@ func newGround(t *testing.T) *ground {
 		t.Cleanup(db.Close)
 		*o.db = db
 	}
+	var err error
+	if g.sql, err = pgxpool.New(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.sql.Close)
 	enabled := schemas.Stamp(time.Now().Add(-time.Hour))
 	s := store.Subscription{MaxFailedAttempts: 3, BodyHash: []byte("x")}
 	s.ID, s.Version, s.AgentID, s.URL, s.Events = g.sub, 1, "agent_1", "https://example.com/", []schemas.EventType{schemas.BookingCreated}
 	s.Active, s.EnabledAt, s.CreatedAt, s.UpdatedAt, s.SealedAPIKey, s.Secrets = true, enabled, enabled, enabled, []byte("k"), []schemas.SealedSecret{}
-	err := g.api.Update(t.Context(), scope, func(ctx context.Context, tx *store.Tx) error { return tx.InsertSubscription(ctx, &s) })
+	err = g.api.Update(t.Context(), scope, func(ctx context.Context, tx *store.Tx) error { return tx.InsertSubscription(ctx, &s) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +156,96 @@ func TestAReceiverThatIsGoneDisablesAtOnce(t *testing.T) {
 	g.start(t)
 	g.log(t, g.attempt("dlv_1", 1, schemas.Gone))
 	testenv.Eventually(t, "it is disabled", func() bool { return g.subscription(t).DisabledReason == schemas.DisabledByGone })
+}
+
+// another makes one more subscription of the same agent.
+func (g *ground) another(t *testing.T, events ...schemas.EventType) schemas.SubscriptionID {
+	t.Helper()
+	s := store.Subscription{MaxFailedAttempts: 3, BodyHash: []byte("x")}
+	s.ID, s.Version, s.AgentID, s.Events = schemas.NewSubscriptionID(), 1, "agent_1", events
+	s.URL = "https://example.com/" + string(s.ID)
+	s.Active, s.EnabledAt, s.SealedAPIKey, s.Secrets = true, schemas.Stamp(time.Now()), []byte("k"), []schemas.SealedSecret{}
+	s.CreatedAt, s.UpdatedAt = s.EnabledAt, s.EnabledAt
+	if err := g.api.Update(t.Context(), scope, func(ctx context.Context, tx *store.Tx) error { return tx.InsertSubscription(ctx, &s) }); err != nil {
+		t.Fatal(err)
+	}
+	return s.ID
+}
+
+// told is what was written for a subscription, in order.
+func (g *ground) told(t *testing.T, to schemas.SubscriptionID) (out []schemas.Delivery) {
+	t.Helper()
+	rows, err := g.sql.Query(t.Context(), `select value from outbox where topic = 'webhook.deliveries' and key = $1 order by id`, string(to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range raw {
+		d, err := schemas.Decode[schemas.Delivery](b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func TestTheOwnersOtherEndpointsAreToldWhenOneFailsAndWhenItIsWellAgain(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	all := []schemas.EventType{schemas.SubscriptionFailing, schemas.SubscriptionRecovered, schemas.SubscriptionDisabled}
+	asks, deaf := g.another(t, all...), g.another(t, schemas.BookingCreated)
+	g.start(t)
+	wait := func(n int, event schemas.EventType) schemas.Delivery {
+		t.Helper()
+		testenv.Eventually(t, "the owner is told of "+string(event), func() bool { return len(g.told(t, asks)) >= n })
+		ds := g.told(t, asks)
+		if len(ds) != n || ds[n-1].EventType != event || ds[n-1].Trigger != schemas.TriggerOperational {
+			t.Fatalf("told %+v, want the %d. to be %s", ds, n, event)
+		}
+		return ds[n-1]
+	}
+	for i := range 4 { // three failed attempts say nothing yet
+		g.log(t, g.attempt("dlv_1", i+1, schemas.Retry))
+	}
+	d := wait(1, schemas.SubscriptionFailing)
+	for _, part := range []string{`"subscription_id":"` + string(g.sub), `"is_active":true`, `"failing_since":"20`, `"type":"subscription.failing"`} {
+		if !strings.Contains(d.Payload, part) {
+			t.Errorf("the payload has no %s: %s", part, d.Payload)
+		}
+	}
+	g.log(t, g.attempt("dlv_1", 5, schemas.Retry)) // known already
+	g.log(t, g.attempt("dlv_2", 6, schemas.Delivered))
+	wait(2, schemas.SubscriptionRecovered)
+	g.log(t, g.attempt("dlv_3", 7, schemas.Dead))
+	wait(3, schemas.SubscriptionFailing)
+	g.log(t, g.attempt("dlv_4", 8, schemas.Dead), g.attempt("dlv_5", 9, schemas.Dead))
+	if d := wait(4, schemas.SubscriptionDisabled); !strings.Contains(d.Payload, `"disabled_reason":"failures"`) {
+		t.Errorf("the payload says not why: %s", d.Payload)
+	}
+	if n := len(g.told(t, deaf)) + len(g.told(t, g.sub)); n != 0 {
+		t.Errorf("%d deliveries to who did not ask, or is meant itself", n)
+	}
+}
+
+func TestWhatAnOperationalDeliveryComesToIsNotTold(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	asks := g.another(t, schemas.SubscriptionFailing)
+	g.start(t)
+	for i := range 5 {
+		a := g.attempt(fmt.Sprintf("dlv_%d", i), i+1, schemas.Dead)
+		a.Trigger = schemas.TriggerOperational
+		g.log(t, a)
+	}
+	g.log(t, g.attempt("dlv_last", 6, schemas.Delivered))
+	testenv.Eventually(t, "the last row is there", func() bool { return len(g.rows(t, "dlv_last")) == 1 })
+	if n := len(g.told(t, asks)); n != 0 {
+		t.Errorf("told %d times", n)
+	}
 }
 
 func TestTestsAndWithheldDeliveriesDoNotCount(t *testing.T) {

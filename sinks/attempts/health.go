@@ -21,7 +21,7 @@ func clean(s string) string {
 // fold adds a batch's new attempts to the health of their subscriptions, in the
 // order of ids so that two sinks cannot deadlock, and disables what has failed
 // enough. Attempts from before a subscription was last enabled do not count.
-func (s *Sink) fold(ctx context.Context, tx *store.Tx, as []schemas.Attempt, fresh map[store.AttemptKey]bool) (disabled int, err error) {
+func (s *Sink) fold(ctx context.Context, tx *store.Tx, as []schemas.Attempt, fresh map[store.AttemptKey]bool) (f folded, err error) {
 	by := map[schemas.SubscriptionID][]*schemas.Attempt{}
 	for i := range as {
 		if a := &as[i]; a.CountsForHealth() && fresh[keyOf(a)] {
@@ -29,7 +29,7 @@ func (s *Sink) fold(ctx context.Context, tx *store.Tx, as []schemas.Attempt, fre
 		}
 	}
 	if len(by) == 0 {
-		return 0, nil
+		return f, nil
 	}
 	ids := make([]schemas.SubscriptionID, 0, len(by))
 	for id := range by {
@@ -38,39 +38,76 @@ func (s *Sink) fold(ctx context.Context, tx *store.Tx, as []schemas.Attempt, fre
 	slices.Sort(ids)
 	since, err := tx.EnabledSince(ctx, ids)
 	if err != nil {
-		return 0, err
+		return f, err
 	}
 	for _, id := range ids {
 		enabled, there := since[id]
 		if !there {
 			continue
 		}
-		off, err := s.foldOne(ctx, tx, id, enabled, by[id])
-		if err != nil {
-			return 0, err
-		}
-		if off {
-			disabled++
+		if err := s.foldOne(ctx, tx, id, enabled, by[id], &f); err != nil {
+			return f, err
 		}
 	}
-	return disabled, nil
+	return f, nil
 }
 
-func (s *Sink) foldOne(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, enabled time.Time, as []*schemas.Attempt) (bool, error) {
+// folded counts what a batch has written to the outbox.
+type folded struct{ disabled, told int }
+
+func (s *Sink) foldOne(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, enabled time.Time, as []*schemas.Attempt, done *folded) error {
 	f, gone := summarise(id, enabled, as)
 	h, there, err := tx.FoldHealth(ctx, f)
 	if err != nil || !there || !h.Active {
-		return false, err
+		return err
+	}
+	for _, event := range news(h, f.LastSuccess != nil) {
+		if err := tell(ctx, tx, id, event); err != nil {
+			return err
+		}
+		done.told++
 	}
 	why := verdict(h, gone, time.Now(), s.o.DisableAfter)
 	if why == "" {
-		return false, nil
+		return nil
 	}
 	off, err := producers.Disable(ctx, tx, id, why, h.EnabledAt)
 	if off {
+		done.disabled++
 		s.o.Logger.WarnContext(ctx, "a subscription is disabled", slog.String("subscription", string(id)), slog.String("reason", string(why)))
 	}
-	return off, err
+	return err
+}
+
+// failingAfter is how many attempts in a row may fail before the owner is told, if
+// no delivery has run out of them before: with the default ladder that is five
+// minutes after the first.
+const failingAfter = 4
+
+// tell tells the owner, and notes that it was told.
+func tell(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, event schemas.EventType) error {
+	sub, err := tx.Subscription(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := producers.TellOwner(ctx, tx, &sub, event); err != nil {
+		return err
+	}
+	return tx.NoteTold(ctx, id, event == schemas.SubscriptionFailing)
+}
+
+// news is what the owner is to be told after a fold, in order: once that the
+// subscription fails, and once that it is well again. It is pure.
+func news(h store.Health, succeeded bool) []schemas.EventType {
+	var out []schemas.EventType
+	told := h.ToldFailing
+	if told && succeeded {
+		out, told = append(out, schemas.SubscriptionRecovered), false
+	}
+	if !told && (h.FailedAttempts > 0 || h.FailuresSinceSuccess >= failingAfter) {
+		out = append(out, schemas.SubscriptionFailing)
+	}
+	return out
 }
 
 // summarise is pure. Attempts count from the newest success on, in the order in
@@ -87,7 +124,7 @@ func summarise(id schemas.SubscriptionID, enabled time.Time, as []*schemas.Attem
 			continue
 		case schemas.Gone:
 			gone = true
-		case schemas.Dead, schemas.Retry, schemas.Withheld:
+		case schemas.Dead, schemas.Retry, schemas.Withheld, schemas.Superseded:
 		}
 		f.Failures++
 		if f.FirstFailure == nil {
