@@ -155,7 +155,7 @@ func TestTheDatabaseItselfHidesOtherAgentsRows(t *testing.T) {
 			if _, n, err := tx.PendingBookings(ctx, hostOne, 10, 0); err != nil || n != 0 {
 				t.Errorf("%+v sees %d bookings, %v", scope, n, err)
 			}
-			if p, err := tx.Notifications(ctx, hostOne, store.NotificationFilter{Limit: 10}); err != nil || p.Total != 0 {
+			if p, err := tx.Notifications(ctx, hostOne, store.NotificationFilter{Limit: 10}, "", 0); err != nil || p.Total != 0 {
 				t.Errorf("%+v sees %d notifications, %v", scope, p.Total, err)
 			}
 			return nil

@@ -339,6 +339,8 @@ func TestWhatIsSomebodyElsesIsNotFoundOnAnyRoute(t *testing.T) {
 	bodies := map[string]any{
 		"PUT /api/v1/external/bookings/{booking_id}/status": map[string]any{"status": "cancelled"},
 		"PUT " + hooksPath + "/{subscription_id}":           hook("https://b.example"),
+		"PATCH " + hooksPath + "/{subscription_id}":         map[string]any{"description": "mine"},
+		"POST " + hooksPath + "/{subscription_id}/test":     map[string]any{"event_type": "test.webhook"},
 	}
 	before, tried := w.outbox(), 0
 	for name := range protected(t) {

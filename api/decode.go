@@ -52,6 +52,56 @@ func decodeBytes[T any](body []byte, how strictness) (T, []byte, error) {
 	return v, body, b.err()
 }
 
+// A listed value is one item of a list, or what is wrong with it.
+type listed[T any] struct {
+	value T
+	err   error
+	node  *node
+}
+
+// text is a member as it was given, if it is a string; for naming an item that is
+// wrong.
+func (l *listed[T]) text(name string) string {
+	if m := l.node.member(name); m != nil && m.kind == text && len(m.text) <= 255 {
+		return m.text
+	}
+	return "unknown"
+}
+
+// decodeList reads a bare JSON list of up to most objects. What is wrong with one
+// of them is its own error.
+func decodeList[T any](r *http.Request, most int) ([]listed[T], []byte, error) {
+	body, err := readBody(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	whole := &binder{}
+	root, err := parseValue(body, whole)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case root.kind != array:
+		return nil, nil, notJSON("type", "the body must be a JSON list")
+	case len(root.values) == 0 || len(root.values) > most:
+		return nil, nil, schemas.Refuse(schemas.Malformed, "invalid_request", "", "length", "the body must have between 1 and %d items", most)
+	}
+	if err := whole.err(); err != nil { // what is wrong with the JSON itself has no item
+		return nil, nil, err
+	}
+	items := make([]listed[T], len(root.values))
+	for i, n := range root.values {
+		items[i].node = n
+		if n.kind != object {
+			items[i].err = schemas.Refuse(schemas.Malformed, "invalid_request", "", "type", "must be a JSON object")
+			continue
+		}
+		b := &binder{}
+		b.into(n, &items[i].value)
+		items[i].err = b.err()
+	}
+	return items, body, nil
+}
+
 // decodeOptional is decode for a body that may be left out: then T has its
 // defaults.
 func decodeOptional[T any](r *http.Request) (T, []byte, error) {
@@ -145,9 +195,18 @@ func (n *node) member(name string) *node {
 	return nil
 }
 
-// parse reads exactly one JSON object. The standard decoder is lax about members
-// that stand twice and about U+0000; both are added to b's errors.
+// parse reads exactly one JSON object.
 func parse(body []byte, b *binder) (*node, error) {
+	root, err := parseValue(body, b)
+	if err == nil && root.kind != object {
+		err = notJSON("type", "the body must be a JSON object")
+	}
+	return root, err
+}
+
+// parseValue reads exactly one JSON value. The standard decoder is lax about
+// members that stand twice and about U+0000; both are added to b's errors.
+func parseValue(body []byte, b *binder) (*node, error) {
 	if !utf8.Valid(body) {
 		return nil, notJSON("format", "the body must be JSON in UTF-8")
 	}
@@ -156,14 +215,7 @@ func parse(body []byte, b *binder) (*node, error) {
 	}
 	p := parser{dec: json.NewDecoder(bytes.NewReader(body)), b: b}
 	p.dec.UseNumber()
-	root, err := p.value(0, "")
-	if err != nil {
-		return nil, err
-	}
-	if root.kind != object {
-		return nil, notJSON("type", "the body must be a JSON object")
-	}
-	return root, nil
+	return p.value(0, "")
 }
 
 type parser struct {

@@ -17,14 +17,15 @@ import (
 // formats are the forms that a check tag may ask for. Each says what is wrong, or
 // nothing.
 var formats = map[string]func(string) string{
-	"email":         checkEmail,
-	"phone":         checkPhone,
-	"countrycode":   checkCountryCode,
-	"link":          checkLink,
-	"bookingcursor": checkBookingCursor,
-	"country":       checkCountry,
-	"currency":      checkCurrency,
-	"timezone":      checkTimeZone,
+	"email":              checkEmail,
+	"phone":              checkPhone,
+	"countrycode":        checkCountryCode,
+	"link":               checkLink,
+	"bookingcursor":      checkBookingCursor,
+	"notificationcursor": checkNotificationCursor,
+	"country":            checkCountry,
+	"currency":           checkCurrency,
+	"timezone":           checkTimeZone,
 }
 
 func checkEmail(s string) string {

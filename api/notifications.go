@@ -1,12 +1,12 @@
 package api
 
 import (
-	"context"
+	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/krib-ai/krib/api/auth"
-	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/producers"
 	"github.com/krib-ai/krib/schemas"
 )
@@ -79,136 +79,151 @@ func (s *server) sendNotification(r *http.Request, p auth.Principal) (answer, er
 	return answer{data: sentView{"sent", n.ID, n.HostID, n.Type, n.CreatedAt}, message: "Notification sent"}, nil
 }
 
-type notificationQuery struct {
-	UnreadOnly bool                     `json:"unread_only"`
-	Priority   schemas.Priority         `json:"priority" check:"enum=high|medium|low"`
-	Type       schemas.NotificationType `json:"type" check:"enum=new_booking|payment_received|guest_message|urgent|booking_update"`
-	Limit      int                      `json:"limit" check:"min=1,max=100" default:"50"`
-	Offset     int                      `json:"offset" check:"min=0,max=1000000" default:"0"`
+// maxBulk bounds one bulk request: all of it is one transaction.
+const maxBulk = 100
+
+// bulkItem is one notification of many, and whom it is for.
+type bulkItem struct {
+	HostID         schemas.HostID `json:"host_id" check:"required,min=1,max=255,line"`
+	Type           string         `json:"type" check:"required,max=100"`
+	Title          string         `json:"title" check:"required,min=1,max=255,line"`
+	Message        string         `json:"message" check:"required,min=1,max=4000"`
+	BookingID      string         `json:"booking_id" check:"max=255,line"`
+	PropertyID     string         `json:"property_id" check:"max=255,line"`
+	Priority       string         `json:"priority" check:"max=100" default:"medium"`
+	ActionRequired bool           `json:"action_required"`
+	ActionURL      string         `json:"action_url" check:"max=2048,as=link"`
+	ExpiresAt      *time.Time     `json:"expires_at"`
 }
 
-type notificationView struct {
-	ID             schemas.NotificationID   `json:"id"`
-	HostID         schemas.HostID           `json:"host_id"`
-	Type           schemas.NotificationType `json:"type"`
-	Title          string                   `json:"title"`
-	Message        string                   `json:"message"`
-	BookingID      *string                  `json:"booking_id"`
-	PropertyID     *string                  `json:"property_id"`
-	Priority       schemas.Priority         `json:"priority"`
-	ActionRequired bool                     `json:"action_required"`
-	ActionURL      *string                  `json:"action_url"`
-	ExpiresAt      *time.Time               `json:"expires_at"`
-	IsRead         bool                     `json:"is_read"`
-	ReadAt         *time.Time               `json:"read_at"`
-	CreatedAt      time.Time                `json:"created_at"`
-	UpdatedAt      time.Time                `json:"updated_at"`
-}
-
-func viewNotification(n *schemas.Notification) notificationView {
-	return notificationView{
-		ID: n.ID, HostID: n.HostID, Type: n.Type, Title: n.Title, Message: n.Message, BookingID: orNull(n.BookingID),
-		PropertyID: orNull(n.PropertyID), Priority: n.Priority, ActionRequired: n.ActionRequired, ActionURL: orNull(n.ActionURL),
-		ExpiresAt: n.ExpiresAt, IsRead: n.IsRead, ReadAt: n.ReadAt, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt,
+func (b *bulkItem) command() (producers.Addressed, error) {
+	one := notificationBody{
+		Type: b.Type, Title: b.Title, Message: b.Message, BookingID: b.BookingID, PropertyID: b.PropertyID, Priority: b.Priority,
+		ActionRequired: b.ActionRequired, ActionURL: b.ActionURL, ExpiresAt: b.ExpiresAt,
 	}
+	n, err := one.command()
+	return producers.Addressed{Host: b.HostID, NewNotification: n}, err
 }
 
-type notificationPage struct {
-	Notifications []notificationView  `json:"notifications"`
-	TotalCount    int                 `json:"total_count"`
-	UnreadCount   int                 `json:"unread_count"`
-	ReturnedCount int                 `json:"returned_count"`
-	HasMore       bool                `json:"has_more"`
-	Filters       notificationFilters `json:"filters_applied"`
-	// StreamCursor is where the event stream goes on from this list.
-	StreamCursor *string `json:"stream_cursor"`
+type bulkResult struct {
+	HostID         string                  `json:"host_id"`
+	Status         string                  `json:"status"`
+	NotificationID *schemas.NotificationID `json:"notification_id"`
+	Error          *string                 `json:"error"`
+	Code           *string                 `json:"code"`
+	Errors         []schemas.FieldError    `json:"errors"`
 }
 
-type notificationFilters struct {
-	UnreadOnly bool                      `json:"unread_only"`
-	Priority   *schemas.Priority         `json:"priority"`
-	Type       *schemas.NotificationType `json:"type"`
+func failed(host string, err *schemas.Error) bulkResult {
+	return bulkResult{HostID: host, Status: "failed", Error: &err.Detail, Code: &err.Code, Errors: append([]schemas.FieldError{}, err.Fields...)}
 }
 
-func (s *server) notifications(r *http.Request, p auth.Principal) (answer, error) {
-	q, err := query[notificationQuery](r)
+type bulkView struct {
+	Results    []bulkResult `json:"results"`
+	Total      int          `json:"total_count"`
+	Successful int          `json:"successful_count"`
+	Failed     int          `json:"failed_count"`
+}
+
+// sendMany takes a bare list, as the contract has it. Each item is sent or refused
+// for itself, and its result stands in its place.
+func (s *server) sendMany(r *http.Request, p auth.Principal) (answer, error) {
+	items, body, err := decodeList[bulkItem](r, maxBulk)
 	if err != nil {
 		return answer{}, err
 	}
-	v := notificationPage{Filters: notificationFilters{q.UnreadOnly, orNull(q.Priority), orNull(q.Type)}}
-	f := store.NotificationFilter{UnreadOnly: q.UnreadOnly, Priority: q.Priority, Type: q.Type, Limit: q.Limit, Offset: q.Offset}
-	// One transaction for all: the list, the counts and the cursor are true at the
-	// same moment, so nothing falls between the list and the stream.
-	err = s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) error {
-		page, err := tx.Notifications(ctx, p.Host, f)
-		if err != nil {
-			return err
+	once, err := idempotency(r, body)
+	if err != nil {
+		return answer{}, err
+	}
+	v := bulkView{Results: make([]bulkResult, len(items)), Total: len(items)}
+	var (
+		good  []producers.Addressed
+		place []int
+	)
+	for i := range items {
+		it := &items[i]
+		var n producers.Addressed
+		if it.err == nil {
+			n, it.err = it.value.command()
 		}
-		v.Notifications, v.ReturnedCount = make([]notificationView, len(page.Items)), len(page.Items)
-		for i := range page.Items {
-			v.Notifications[i] = viewNotification(&page.Items[i])
+		if refusal, ok := errors.AsType[*schemas.Error](it.err); ok {
+			v.Results[i] = failed(it.text("host_id"), refusal)
+			continue
 		}
-		v.TotalCount, v.UnreadCount = page.Total, page.Unread
-		v.StreamCursor, err = s.cursor(ctx, tx, p.Host)
-		return err
-	})
-	v.HasMore = nextOffset(q.Offset, v.ReturnedCount, v.TotalCount) != nil
-	return answer{data: v}, err
-}
-
-// cursor is the position in the host's feed that the transaction's rows are true
-// at; null without a feed.
-func (s *server) cursor(ctx context.Context, tx *store.Tx, host schemas.HostID) (*string, error) {
-	if s.o.Feed.Partitions == 0 {
-		return nil, nil // none is an answer
+		good, place = append(good, n), append(place, i)
 	}
-	partition := s.o.Feed.Partition(host)
-	next, err := tx.SinkOffset(ctx, s.o.Feed.TopicID, partition)
-	c := s.o.Feed.At(partition, next).String()
-	return &c, err
-}
-
-type countView struct {
-	HostID      schemas.HostID `json:"host_id"`
-	UnreadCount int            `json:"unread_count"`
-}
-
-func (s *server) countNotifications(r *http.Request, p auth.Principal) (answer, error) {
-	v := countView{HostID: p.Host}
-	err := s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) (err error) {
-		v.UnreadCount, err = tx.UnreadNotifications(ctx, p.Host)
-		return err
-	})
-	return answer{data: v}, err
-}
-
-type readView struct {
-	ID   schemas.NotificationID `json:"notification_id"`
-	Read bool                   `json:"marked_read"`
-}
-
-func (s *server) markRead(r *http.Request, p auth.Principal) (answer, error) {
-	id, err := notificationID(r)
+	sent, err := s.o.Producer.SendNotifications(r.Context(), p.Scope(), once, good)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{data: readView{id, true}}, s.o.Producer.MarkRead(r.Context(), p.Scope(), id)
+	for k := range sent {
+		host := string(good[k].Host)
+		if sent[k].Refusal != nil {
+			v.Results[place[k]] = failed(host, sent[k].Refusal)
+			continue
+		}
+		v.Successful++
+		v.Results[place[k]] = bulkResult{HostID: host, Status: "success", NotificationID: &sent[k].Notification.ID, Errors: []schemas.FieldError{}}
+	}
+	v.Failed = v.Total - v.Successful
+	return answer{data: v, message: "Sent " + strconv.Itoa(v.Successful) + " of " + strconv.Itoa(v.Total) + " notifications"}, nil
 }
 
-type deletedView struct {
-	ID      schemas.NotificationID `json:"notification_id"`
-	Deleted bool                   `json:"deleted"`
+// noticeQuery stands in the URL, as the contract has it.
+type noticeQuery struct {
+	BookingID     schemas.BookingID  `json:"booking_id" check:"required,max=255,line"`
+	PropertyID    schemas.PropertyID `json:"property_id" check:"required,max=255,line"`
+	Kind          string             `json:"notification_type" check:"required,max=100,line"`
+	GuestName     string             `json:"guest_name" check:"required,min=1,max=200,line"`
+	PropertyTitle string             `json:"property_title" check:"required,min=1,max=255,line"`
 }
 
-func (s *server) deleteNotification(r *http.Request, p auth.Principal) (answer, error) {
-	id, err := notificationID(r)
+func (s *server) notifyOfBooking(r *http.Request, p auth.Principal) (answer, error) {
+	host, err := pathID(r, "host_id")
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{data: deletedView{id, true}}, s.o.Producer.DeleteNotification(r.Context(), p.Scope(), id)
+	q, err := query[noticeQuery](r)
+	if err != nil {
+		return answer{}, err
+	}
+	once, err := idempotency(r, []byte(r.URL.RawQuery))
+	if err != nil {
+		return answer{}, err
+	}
+	n, err := s.o.Producer.NotifyOfBooking(r.Context(), p.Scope(), once, schemas.HostID(host), producers.BookingNotice{
+		Kind: q.Kind, Booking: q.BookingID, Property: q.PropertyID, GuestName: q.GuestName, PropertyTitle: q.PropertyTitle,
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: sentView{"sent", n.ID, n.HostID, n.Type, n.CreatedAt}, message: "Notification sent"}, nil
 }
 
-func notificationID(r *http.Request) (schemas.NotificationID, error) {
-	id, err := pathID(r, "notification_id")
-	return schemas.NotificationID(id), err
+type messageBody struct {
+	Message string `json:"message" check:"required,min=1,max=4000"`
+	Title   string `json:"title" check:"max=255,line"`
+}
+
+// passMessage is the hook that an agent's messages come in by. It is signed: who
+// reads the request on its way must not be able to change it or to send it again.
+func (s *server) passMessage(r *http.Request, p auth.Principal) (answer, error) {
+	id, err := pathID(r, "booking_id")
+	if err != nil {
+		return answer{}, err
+	}
+	in, body, err := decode[messageBody](r, strict)
+	if err != nil {
+		return answer{}, err
+	}
+	once, err := signed(r, body)
+	if err != nil {
+		return answer{}, err
+	}
+	n, err := s.o.Producer.PassMessage(r.Context(), p.Scope(), once, schemas.BookingID(id), producers.Message{Text: in.Message, Title: in.Title})
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: sentView{"sent", n.ID, n.HostID, n.Type, n.CreatedAt}, message: "Message passed on"}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/go-chi/cors"
 
 	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/schemas"
 )
 
 // A route is one line of the table below. Its path is also its name in metrics
@@ -57,9 +58,19 @@ func (s *server) routes() []route {
 		{http.MethodPost, "/api/v1/external/webhooks/test", s.agentSlow(auth.WebhooksManage, s.testWebhooks)},
 		{http.MethodGet, "/api/v1/external/webhooks/statistics", s.agent(auth.WebhooksManage, s.webhookStatistics)},
 
+		{http.MethodPost, "/api/v1/external/notifications/bulk", s.agent(auth.NotificationsWrite, s.sendMany)},
+		{http.MethodPost, "/api/v1/external/hosts/{host_id}/booking-notifications", s.agent(auth.NotificationsWrite, s.notifyOfBooking)},
+		{http.MethodPost, "/api/v1/external/bookings/{booking_id}/messages", s.agent(auth.NotificationsWrite, s.passMessage)},
 		{http.MethodPost, hosted + "/notifications", s.agent(auth.NotificationsWrite, s.sendNotification)},
 		{http.MethodGet, hosted + "/notifications", s.host(s.notifications)},
 		{http.MethodGet, hosted + "/notifications/count", s.host(s.countNotifications)},
+		{http.MethodGet, hosted + "/notifications/statistics", s.host(s.notificationStatistics)},
+		{http.MethodPut, hosted + "/notifications/read-all", s.host(s.readAll)},
+		{http.MethodPost, hosted + "/notifications/read", s.host(s.markMany(schemas.MarkedRead))},
+		{http.MethodPost, hosted + "/notifications/unread", s.host(s.markMany(schemas.MarkedUnread))},
+		{http.MethodPost, hosted + "/notifications/delete", s.host(s.markMany(schemas.Deleted))},
+		{http.MethodGet, hosted + "/notifications/{notification_id}", s.host(s.notification)},
+		{http.MethodPut, hosted + "/notifications/{notification_id}/unread", s.host(s.markUnread)},
 		{http.MethodPut, hosted + "/notifications/{notification_id}/read", s.host(s.markRead)},
 		{http.MethodDelete, hosted + "/notifications/{notification_id}", s.host(s.deleteNotification)},
 		{http.MethodGet, hosted + "/events", s.stream},

@@ -34,6 +34,7 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 	}
 	for name, body := range map[string]any{
 		"NewBooking": bookingBody{}, "StatusChange": statusBody{}, "NewSubscription": subscriptionBody{}, "NewNotification": notificationBody{},
+		"AddressedNotification": bulkItem{}, "GuestMessage": messageBody{}, "ReadAll": readAllBody{}, "NotificationIDs": manyBody{},
 		"NewHostSettings": settingsBody{}, "NewPayment": paymentBody{},
 		"SubscriptionPatch": subscriptionPatch{}, "SecretRotation": secretRotationBody{},
 		"HostAnswer": hostActionBody{}, "PriceRequest": priceBody{}, "NewProperty": propertyBody{},

@@ -2,6 +2,7 @@ package producers
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -30,62 +31,86 @@ type NewNotification struct {
 // only to hosts that they have a booking with, and to others it is NotFound.
 func (p *Producer) SendNotification(ctx context.Context, s store.Scope, o *Once, host schemas.HostID, in NewNotification) (schemas.Notification, error) {
 	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (schemas.Notification, error) {
-		if !s.Platform {
-			ok, err := tx.HasBookingWith(ctx, s.Agent, host)
-			if err != nil {
-				return schemas.Notification{}, err
-			}
-			if !ok {
-				return schemas.Notification{}, schemas.Errorf(schemas.NotFound, "host_not_found", "there is no host %q that you have a booking with", host)
-			}
+		if err := mayNotify(ctx, tx, s, host); err != nil {
+			return schemas.Notification{}, err
 		}
-		now := schemas.Stamp(time.Now())
-		if in.ExpiresAt != nil {
-			t := schemas.Stamp(*in.ExpiresAt)
-			in.ExpiresAt = &t
-		}
-		n := schemas.Notification{
-			ID: schemas.NewNotificationID(), HostID: host, Type: in.Type, Title: in.Title, Message: in.Message, BookingID: in.BookingID,
-			PropertyID: in.PropertyID, Priority: in.Priority, ActionRequired: in.ActionRequired, ActionURL: in.ActionURL,
-			ExpiresAt: in.ExpiresAt, CreatedAt: now, UpdatedAt: now,
-		}
-		if err := tx.InsertNotification(ctx, &n); err != nil {
-			return n, err
-		}
-		return n, feed(ctx, tx, schemas.FeedRecord{Kind: schemas.FeedNotification, HostID: host, At: now, Notification: &n})
+		return send(ctx, tx, host, in)
 	})
 }
 
-// MarkRead marks one of the host's notifications. Marking it again changes and
-// emits nothing.
-func (p *Producer) MarkRead(ctx context.Context, s store.Scope, id schemas.NotificationID) error {
-	return p.touch(ctx, s, id, schemas.MarkedRead, func(ctx context.Context, tx *store.Tx, at time.Time) error {
-		return tx.MarkRead(ctx, id, at)
-	})
-}
-
-// DeleteNotification hides one of the host's notifications for good.
-func (p *Producer) DeleteNotification(ctx context.Context, s store.Scope, id schemas.NotificationID) error {
-	return p.touch(ctx, s, id, schemas.Deleted, func(ctx context.Context, tx *store.Tx, at time.Time) error {
-		return tx.MarkDeleted(ctx, id, at)
-	})
-}
-
-func (p *Producer) touch(ctx context.Context, s store.Scope, id schemas.NotificationID, a schemas.FeedAction, set func(context.Context, *store.Tx, time.Time) error) error {
-	_, err := update(ctx, p, s, func(ctx context.Context, tx *store.Tx) (struct{}, error) {
-		n, err := tx.LockNotification(ctx, s.Host, id)
-		if err != nil || (a == schemas.MarkedRead && n.IsRead) {
-			return struct{}{}, err
-		}
-		now := schemas.Stamp(time.Now())
-		if err := set(ctx, tx, now); err != nil {
-			return struct{}{}, err
-		}
-		u := &schemas.NotificationUpdate{NotificationID: id, Action: a, At: now}
-		return struct{}{}, feed(ctx, tx, schemas.FeedRecord{Kind: schemas.FeedUpdate, HostID: s.Host, At: now, Update: u})
-	})
+// mayNotify says whether the scope may write into a host's inbox.
+func mayNotify(ctx context.Context, tx *store.Tx, s store.Scope, host schemas.HostID) error {
+	if s.Platform {
+		return nil
+	}
+	ok, err := tx.HasBookingWith(ctx, s.Agent, host)
+	if err == nil && !ok {
+		err = schemas.Errorf(schemas.NotFound, "host_not_found", "there is no host %q that you have a booking with", host)
+	}
 	return err
 }
+
+// send writes a notification's row and its record.
+func send(ctx context.Context, tx *store.Tx, host schemas.HostID, in NewNotification) (schemas.Notification, error) {
+	now := schemas.Stamp(time.Now())
+	if in.ExpiresAt != nil {
+		t := schemas.Stamp(*in.ExpiresAt)
+		in.ExpiresAt = &t
+	}
+	n := schemas.Notification{
+		ID: schemas.NewNotificationID(), HostID: host, Type: in.Type, Title: in.Title, Message: in.Message, BookingID: in.BookingID,
+		PropertyID: in.PropertyID, Priority: in.Priority, ActionRequired: in.ActionRequired, ActionURL: in.ActionURL,
+		ExpiresAt: in.ExpiresAt, CreatedAt: now, UpdatedAt: now,
+	}
+	if err := tx.InsertNotification(ctx, &n); err != nil {
+		return n, err
+	}
+	return n, feed(ctx, tx, schemas.FeedRecord{Kind: schemas.FeedNotification, HostID: host, At: now, Notification: &n})
+}
+
+// An Addressed notification is one of many, and whom it is for.
+type Addressed struct {
+	Host schemas.HostID
+	NewNotification
+}
+
+// A BulkResult is what came of one of many: the notification, or why there is none.
+type BulkResult struct {
+	Notification schemas.Notification
+	Refusal      *schemas.Error `json:",omitempty"`
+}
+
+// SendNotifications sends many in one transaction, each for itself: those whose
+// host is not the sender's are refused, and the others are sent.
+func (p *Producer) SendNotifications(ctx context.Context, s store.Scope, o *Once, in []Addressed) ([]BulkResult, error) {
+	a, err := once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (bulk, error) {
+		a := bulk{Results: make([]BulkResult, len(in))}
+		may := map[schemas.HostID]error{}
+		for i := range in {
+			host := in[i].Host
+			err, known := may[host]
+			if !known {
+				err = mayNotify(ctx, tx, s, host)
+				may[host] = err
+			}
+			if refusal, ok := errors.AsType[*schemas.Error](err); ok {
+				a.Results[i].Refusal = refusal
+				continue
+			}
+			if err == nil {
+				a.Results[i].Notification, err = send(ctx, tx, host, in[i].NewNotification)
+			}
+			if err != nil {
+				return a, err
+			}
+		}
+		return a, nil
+	})
+	return a.Results, err
+}
+
+// bulk is an answer that can be kept for an idempotency key, which holds objects.
+type bulk struct{ Results []BulkResult }
 
 func feed(ctx context.Context, tx *store.Tx, f schemas.FeedRecord) error {
 	r, err := row(ctx, string(schemas.HostNotifications), string(f.HostID), f.Meta(), f)

@@ -82,6 +82,8 @@ const (
 	MarkedRead   FeedAction = "read"
 	MarkedUnread FeedAction = "unread"
 	Deleted      FeedAction = "deleted"
+	// MarkedAllRead is of every notification up to one.
+	MarkedAllRead FeedAction = "read_all"
 )
 
 // A NotificationUpdate says what happened to a notification.
@@ -89,6 +91,9 @@ type NotificationUpdate struct {
 	NotificationID NotificationID `json:"notification_id"`
 	Action         FeedAction     `json:"action"`
 	At             time.Time      `json:"at"`
+	// UpTo is set on MarkedAllRead: every notification that was created earlier is
+	// read, and of those created then the ones whose id is not above NotificationID.
+	UpTo *time.Time `json:"up_to,omitempty"`
 }
 
 // A BookingUpdate is what a dashboard shows of a booking, in the contract's

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -55,10 +56,7 @@ func TestABrowserLetsPagesOfTheListedOriginsCallAndNoOthers(t *testing.T) {
 	status := "/api/v1/external/bookings/" + id + "/status"
 	agent := object{"Authorization": "Bearer " + k.APIKey, "Content-Type": "application/json"}
 	headers := func(more ...string) object {
-		out := object{}
-		for n, v := range agent {
-			out[n] = v
-		}
+		out := maps.Clone(agent)
 		for i := 0; i < len(more); i += 2 {
 			out[more[i]] = more[i+1]
 		}

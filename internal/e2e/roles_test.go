@@ -4,12 +4,8 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -76,34 +72,13 @@ func serveRoles(t *testing.T, roles string, vars map[string]string) string {
 	return ""
 }
 
-// installation is what a process needs to serve the same installation as dev.
-func installation(t *testing.T, dev *krib) map[string]string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dev.dir, "identity.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var id struct {
-		MasterKeys string `json:"master_keys"`
-		JWTSecret  string `json:"jwt_secret"`
-	}
-	if err := json.Unmarshal(b, &id); err != nil {
-		t.Fatal(err)
-	}
-	return map[string]string{
-		"DATABASE_URL": dev.DatabaseURL, "KRIB_KAFKA_BROKERS": strings.Join(dev.KafkaBrokers, ","), "KRIB_MASTER_KEYS": id.MasterKeys, "KRIB_JWT_SECRET": id.JWTSecret,
-		"KRIB_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", "KRIB_WEBHOOK_ALLOW_HTTP": "true", "KRIB_RETRY_TIERS": "100ms,200ms",
-	}
-}
-
 // The parts meet only in topics and tables: split over processes they are the
 // same pipeline. Two processes have the API; the stream is read at the one that
 // took no booking.
 func TestRolesInProcessesOfTheirOwnAreTheSamePipeline(t *testing.T) {
 	t.Parallel()
-	dev := startHere(t, "KRIB_KAFKA_BROKERS="+strings.Join(testenv.Brokers(t), ",")) // plants the seed
-	dev.stop()
-	vars := installation(t, dev)
+	dev, vars := servers(t)
+	vars["KRIB_RETRY_TIERS"] = "100ms,200ms"
 	var wg sync.WaitGroup
 	urls := make([]string, 4)
 	for i, roles := range []string{"api,relay,push", "api,push,sinks,relay", "fanout,jobs", "deliver,retry"} {

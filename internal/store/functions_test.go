@@ -53,6 +53,9 @@ func TestTheNamedFunctionsKeepToTheirCallers(t *testing.T) {
 			t.Errorf("the platform counts %d of %q (%v)", n, host, err)
 		}
 	}
+	if n, err := inRole(t, c, store.RoleAPI, store.Scope{Host: "host_a"}, `select get_unread_notification_count('host_a', 1)`); err != nil || n != 1 {
+		t.Errorf("of two it counts %d when it may count one, %v", n, err)
+	}
 	for call, want := range map[string]int64{
 		`cleanup_expired_notifications()`: 2, `cleanup_expired_notifications(1)`: 1, `disable_failed_webhook_subscriptions()`: 1,
 		`krib_drop_attempt_partitions(now() - interval '1 year')`: 0,

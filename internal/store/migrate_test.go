@@ -106,7 +106,7 @@ func TestAScopeIsQuotedWhateverItHolds(t *testing.T) {
 	defer db.Close()
 	for _, id := range []string{`'`, `\`, `\'`, `'); drop table bookings; --`, "a\x00b", `"`, "é\n", `E'\047`} {
 		err := db.Read(t.Context(), store.Scope{Agent: schemas.AgentID(id), Host: schemas.HostID(id)}, func(ctx context.Context, tx *store.Tx) error {
-			_, err := tx.UnreadNotifications(ctx, schemas.HostID(strings.ReplaceAll(id, "\x00", "")))
+			_, _, err := tx.UnreadNotifications(ctx, schemas.HostID(strings.ReplaceAll(id, "\x00", "")))
 			return err
 		})
 		if err != nil {

@@ -67,7 +67,7 @@ func (g *ground) listed(t *testing.T) map[schemas.NotificationID]bool {
 	t.Helper()
 	out := map[schemas.NotificationID]bool{}
 	err := g.api.Read(t.Context(), store.Scope{Host: host}, func(ctx context.Context, tx *store.Tx) error {
-		p, err := tx.Notifications(ctx, host, store.NotificationFilter{Limit: 100})
+		p, err := tx.Notifications(ctx, host, store.NotificationFilter{Limit: 100}, "", 0)
 		for _, n := range p.Items {
 			out[n.ID] = true
 		}
@@ -123,7 +123,7 @@ func TestADeletedNotificationStaysDeletedWhenItsCreationArrives(t *testing.T) {
 		if err := tx.InsertNotification(ctx, n); err != nil {
 			return err
 		}
-		return tx.MarkDeleted(ctx, n.ID, time.Now())
+		return tx.Mark(ctx, []schemas.NotificationID{n.ID}, schemas.Deleted, time.Now())
 	})
 	if err != nil {
 		t.Fatal(err)

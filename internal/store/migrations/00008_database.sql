@@ -26,14 +26,15 @@ create trigger update_updated_at before update on host_notifications for each ro
   when (new.updated_at is not distinct from old.updated_at and new.log_offset is not distinct from old.log_offset)
   execute function update_updated_at_column();
 
--- How many notifications a host has not read. It runs with its caller's rights: a
+-- How many notifications a host has not read; at most p_limit are counted. It runs with its caller's rights: a
 -- host that asks about another one counts nothing. It is not written in SQL, since
 -- such a function is parsed and planned at each call; this one keeps its plan.
 -- +goose statementbegin
-create function get_unread_notification_count(p_host_id text) returns integer language plpgsql stable as $$
+create function get_unread_notification_count(p_host_id text, p_limit integer default null) returns integer language plpgsql stable as $$
 begin
-  return (select count(*) from host_notifications n
-    where n.host_id = p_host_id and n.read_at is null and n.deleted_at is null and (n.expires_at is null or n.expires_at > now()));
+  return (select count(*) from (select from host_notifications n
+    where n.host_id = p_host_id and n.read_at is null and n.deleted_at is null and (n.expires_at is null or n.expires_at > now())
+    limit p_limit) x);
 end $$;
 -- +goose statementend
 

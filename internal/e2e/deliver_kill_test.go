@@ -1,0 +1,178 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/krib-ai/krib/internal/testenv"
+)
+
+// A process is one of the built binary's, which serves some roles.
+type process struct {
+	t     *testing.T
+	roles string
+	env   []string
+	cmd   *exec.Cmd
+	log   *output
+	ended chan struct{}
+}
+
+// startProcess runs `krib serve` as a process of its own and waits until it is
+// ready.
+func startProcess(t *testing.T, roles string, vars map[string]string) *process {
+	t.Helper()
+	p := &process{t: t, roles: roles, env: os.Environ()}
+	for k, v := range vars {
+		p.env = append(p.env, k+"="+v)
+	}
+	// The same ordinal each time: who comes back is the member that it was, and need
+	// not wait until the group has given it up.
+	p.env = append(p.env, "KRIB_INSTANCE="+strings.ReplaceAll(roles, ",", "-"))
+	p.start()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("the log of krib serve --roles=%s:\n%s", roles, p.log)
+		}
+	})
+	return p
+}
+
+func (p *process) start() {
+	p.t.Helper()
+	p.cmd = exec.Command(binary(p.t), "serve", "--roles", p.roles, "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
+	p.cmd.Env, p.log, p.ended = p.env, &output{}, make(chan struct{})
+	p.cmd.Stderr, p.cmd.Stdout = p.log, io.Discard
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	cmd, ended := p.cmd, p.ended
+	go func() {
+		_ = cmd.Wait() // it is killed
+		close(ended)
+	}()
+	testenv.Eventually(p.t, "krib serve --roles="+p.roles+" is ready", func() bool { return strings.Contains(p.log.String(), "msg=ready") })
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// servers are the settings of an installation whose database and brokers a run of
+// dev has planted the seed into.
+func servers(t *testing.T) (*krib, map[string]string) {
+	t.Helper()
+	dev := startHere(t, "KRIB_KAFKA_BROKERS="+strings.Join(testenv.Brokers(t), ","))
+	dev.stop()
+	return dev, installation(t, dev)
+}
+
+// installation is what a process needs to serve the same installation as dev.
+func installation(t *testing.T, dev *krib) map[string]string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dev.dir, "identity.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id struct {
+		MasterKeys string `json:"master_keys"`
+		JWTSecret  string `json:"jwt_secret"`
+	}
+	if err := json.Unmarshal(b, &id); err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{
+		"DATABASE_URL": dev.DatabaseURL, "KRIB_KAFKA_BROKERS": strings.Join(dev.KafkaBrokers, ","), "KRIB_MASTER_KEYS": id.MasterKeys, "KRIB_JWT_SECRET": id.JWTSecret,
+		"KRIB_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", "KRIB_WEBHOOK_ALLOW_HTTP": "true", "LOG_LEVEL": "info",
+	}
+}
+
+// inFlight is what one endpoint's lane may have under way: what a kill may repeat.
+const inFlight = 64
+
+// Those who deliver and those who hold retries are killed again and again under
+// load, each in a process of its own. Every event arrives, an attempt is one row,
+// and no more arrives twice than was under way.
+func TestDeliverAndRetryKilledUnderLoadLoseNothing(t *testing.T) {
+	t.Parallel()
+	dev, vars := servers(t)
+	vars["KRIB_RETRY_TIERS"] = "100ms,100ms,200ms,200ms,300ms,300ms,500ms,500ms,1s,1s,2s,2s"
+	endpoint := testenv.Receiver(t, func(testenv.Request) testenv.Response {
+		if rand.IntN(3) == 0 { // so that retries are under way at every kill
+			return testenv.Response{Status: http.StatusInternalServerError}
+		}
+		return testenv.Response{}
+	})
+	k := *dev
+	k.APIURL = serveRoles(t, "api,relay,fanout,sinks,push,jobs", maps.Clone(vars))
+	victims := []*process{startProcess(t, "deliver", vars), startProcess(t, "retry", vars)}
+	id, _ := k.subscribe(t, endpoint.URL(), "booking.created", "host.response_needed", "booking.confirmed", "booking.cancelled")
+	k.agent(t, http.MethodPatch, "/api/v1/external/webhook-subscriptions/"+id, object{"max_failed_attempts": 1000})
+
+	load, stop := context.WithCancel(t.Context())
+	var agents sync.WaitGroup
+	var booked sync.Map
+	for a := range 3 {
+		agents.Go(func() {
+			for i := 0; load.Err() == nil; i++ {
+				b := k.book(t, a+3*(i%60))
+				booked.Store(b, true)
+				for _, s := range []string{"confirmed", "cancelled"} {
+					k.agent(t, http.MethodPut, "/api/v1/external/bookings/"+b+"/status", object{"status": s})
+				}
+				select {
+				case <-load.Done():
+				case <-time.After(10 * time.Millisecond):
+				}
+			}
+		})
+	}
+	const kills = 6
+	for i := range kills {
+		select {
+		case <-time.After(time.Duration(300+rand.IntN(1200)) * time.Millisecond):
+		case <-t.Context().Done():
+		}
+		v := victims[i%len(victims)]
+		v.kill()
+		v.start()
+	}
+	stop()
+	agents.Wait()
+
+	db := openDB(t, &k)
+	n := 0
+	booked.Range(func(any, any) bool { n++; return true })
+	events := 4 * n // created, response needed, confirmed, cancelled
+	testenv.Eventually(t, "every event was delivered", func() bool {
+		return count(t, db, `select count(distinct event_id) from webhook_attempts where outcome = 'delivered'`) >= events
+	})
+	if got := count(t, db, `select count(distinct event_id) from webhook_attempts`); got != events {
+		t.Errorf("attempts of %d events, want %d", got, events)
+	}
+	if twice := count(t, db, `select count(*) from (select from webhook_attempts group by delivery_id, run, number having count(*) > 1) x`); twice != 0 {
+		t.Errorf("%d attempts have more than one row", twice)
+	}
+	if gaps := count(t, db, `select count(*) from (select from webhook_attempts group by delivery_id, run having count(*) <> max(number)) x`); gaps != 0 {
+		t.Errorf("%d deliveries lack an attempt between their first and their last", gaps)
+	}
+	// A request that was answered and whose end was killed is made once more.
+	if repeated := endpoint.Count() - count(t, db, `select count(*) from webhook_attempts`); repeated > kills*inFlight {
+		t.Errorf("%d requests beyond the attempts that are known, want at most %d", repeated, kills*inFlight)
+	}
+	t.Logf("%d bookings, %d events, %d requests", n, events, endpoint.Count())
+}
