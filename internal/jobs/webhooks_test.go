@@ -165,7 +165,7 @@ func TestOldAttemptsAreDroppedByTheMonth(t *testing.T) {
 	if want := []string{"2027-03-01", "2027-04-30", "2027-06-14", "2031-01-01"}; !slices.Equal(got, want) {
 		t.Errorf("left %q, want %q", got, want)
 	}
-	months := g.texts(`select relname::text from pg_class where relispartition and relkind = 'r' and relname ~ '_2027' order by 1`)
+	months := g.texts(`select relname::text from pg_class where relispartition and relkind = 'r' and relname ~ '^webhook_attempts_2027' order by 1`)
 	want := []string{"webhook_attempts_202703", "webhook_attempts_202704", "webhook_attempts_202705", "webhook_attempts_202706", "webhook_attempts_202707"}
 	if !slices.Equal(months, want) {
 		t.Errorf("partitions %q, want %q", months, want)
