@@ -44,7 +44,7 @@ func entryOf(r *kgo.Record) (*entry, error) {
 	case !e.Complete():
 		return nil, errIncomplete
 	case !e.HostWebhooks:
-		return nil, nil //nolint:nilnil // nothing is an answer
+		return nil, nil // nothing is an answer
 	}
 	return &entry{
 		partition: r.Partition, offset: r.Offset, agent: e.Booking.AgentID, kind: e.Type,
