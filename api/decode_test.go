@@ -8,6 +8,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/stripe/stripe-go/v84/webhook"
 
 	"github.com/krib-ai/krib/api"
 )
@@ -77,7 +80,7 @@ type ground struct {
 
 func newGround(f *testing.F) ground {
 	f.Helper()
-	w := newWorld(f, func(o *api.Options) { o.Logger = slog.New(slog.DiscardHandler) })
+	w := newWorld(f, withStripe, func(o *api.Options) { o.Logger = slog.New(slog.DiscardHandler) })
 	return ground{w, w.key("platform", "admin"), w.host(hostOne)}
 }
 
@@ -86,7 +89,7 @@ func newGround(f *testing.F) ground {
 func (g ground) survives(t *testing.T, r *http.Request) {
 	t.Helper()
 	r.Header.Set("Authorization", g.agent.auth)
-	if strings.HasPrefix(r.URL.Path, "/api/v1/hosts/") && r.URL.Path != inbox(hostOne) {
+	if strings.HasPrefix(r.URL.Path, "/api/v1/hosts/") && (r.Method != http.MethodPost || r.URL.Path != inbox(hostOne)) {
 		r.Header.Set("Authorization", g.owner.auth)
 	}
 	got := httptest.NewRecorder()
@@ -96,12 +99,31 @@ func (g ground) survives(t *testing.T, r *http.Request) {
 	}
 }
 
-// FuzzDecode sends any body to every endpoint that takes one.
+// target is an operation's path with ids: of a host and a home that are there, and
+// of nothing else.
+func (g ground) target(o *operation) string {
+	return strings.NewReplacer("{host_id}", string(hostOne), "{property_id}", home, "{booking_id}", "none", "{subscription_id}", "none",
+		"{notification_id}", "none", "{key_id}", "none").Replace(o.path)
+}
+
+// FuzzDecode sends any body to every endpoint that takes one, signed where Stripe
+// would sign it.
 func FuzzDecode(f *testing.F) {
 	g := newGround(f)
-	price := map[string]any{"check_in": day(7), "check_out": day(9), "guests": 2, "promo_code": "x"}
+	later := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	for _, v := range []any{
-		stay(7), hook("https://a.example"), note("x"), map[string]any{"status": "confirmed", "version": 1}, map[string]any{"reason": "x", "version": 1}, cottage(), price,
+		stay(7), hook("https://a.example"), note("x"),
+		map[string]any{"status": "confirmed", "version": 1},
+		map[string]any{"reason": "x", "version": 1},
+		cottage(),
+		map[string]any{"check_in": day(7), "check_out": day(9), "guests": 2, "promo_code": "x"},
+		payment("5", "x"), newKey("environment", "test", "expires_at", later),
+		map[string]any{"name": "x"},
+		map[string]any{"overlap_seconds": 1, "expires_at": later},
+		map[string]any{"auto_approve_bookings": true, "auto_approve_amount_limit": 1, "notification_preferences": map[string]any{"urgent": false}},
+		map[string]any{"filter": "booking.guests > 2", "ordering": "latest", "headers": map[string]any{"X-A": "b"}, "signatures": []string{"v1", "v1a"}, "is_active": true},
+		map[string]any{"event_type": "payment.received", "test_data": map[string]any{}},
+		map[string]any{"id": "evt_1", "type": "payment_intent.succeeded", "data": map[string]any{"object": intent("pi_1", "none", 100)}},
 	} {
 		raw, err := json.Marshal(v)
 		if err != nil {
@@ -112,17 +134,20 @@ func FuzzDecode(f *testing.F) {
 	for _, s := range []string{"", "{", `{"a":{"a":[null,1e400,"\ud800"]}}`, `{"guests":1e5,"events":[[]]}`, "\x00"} {
 		f.Add([]byte(s))
 	}
+	all := operations(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, at := range [][2]string{
-			{"POST", bookings},
-			{"POST", hooksPath},
-			{"POST", inbox(hostOne)},
-			{"PUT", statusPath("none")},
-			{"POST", hostPath(hostOne, "/none/decline")},
-			{"PUT", ownHome(hostOne, "fuzzed")},
-			{"POST", "/api/v1/properties/" + home + "/calculate-pricing"},
-		} {
-			g.survives(t, httptest.NewRequest(at[0], at[1], strings.NewReader(string(body))))
+		for _, o := range all {
+			if o.bodyName == "" {
+				continue
+			}
+			path := g.target(&o)
+			if o.query["event_type"] != nil {
+				path += "?event_type=payment.received" // for which nobody has subscribed
+			}
+			r := httptest.NewRequest(o.method, path, strings.NewReader(string(body)))
+			signed := webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: stripeSecret, Timestamp: time.Now()})
+			r.Header.Set("Stripe-Signature", signed.Header)
+			g.survives(t, r)
 		}
 	})
 }
@@ -135,15 +160,17 @@ func FuzzQuery(f *testing.F) {
 		"", "check_in=" + day(7) + "&check_out=" + day(9) + "&guests=2", "check_in=2000-01-01&check_out=9999-12-31", "q=%25_\\&city=a&state=b&sort_by=price_desc&limit=1&offset=9",
 		"latitude=-90&longitude=180&radius_km=1000&min_price_per_night=1&max_price_per_night=1e3", "cursor=MTc2NzIyNTYwMDAwMDAwMC5ia2dfMQ&status=pending",
 		"created_from=2026-01-01T00:00:00Z&created_to=9999-12-31T23:59:59.999999999Z&from=2000-01-01&to=9999-12-31&property_id=x", "limit=%00&limit=2", "%zz", "bedrooms=-0&bathrooms=+1",
+		"status=draft&live_only=true&agent_id=%27&unread_only=true&priority=high&type=urgent&active_only=true&agent_name=%25",
 	} {
 		f.Add(s)
 	}
+	all := operations(f)
 	f.Fuzz(func(t *testing.T, query string) {
-		for _, path := range []string{
-			"/api/v1/properties/search", "/api/v1/properties/" + home + "/availability", hostPath(hostOne, ""), "/api/v1/hosts/host_one/notifications",
-			"/api/v1/external/hosts/host_one/pending-bookings", hooksPath,
-		} {
-			r := httptest.NewRequest(http.MethodGet, path, nil)
+		for _, o := range all {
+			if o.method != http.MethodGet || len(o.query) == 0 || strings.HasSuffix(o.path, "/events") {
+				continue
+			}
+			r := httptest.NewRequest(http.MethodGet, g.target(&o), nil)
 			r.URL.RawQuery = query
 			g.survives(t, r)
 		}
@@ -158,19 +185,24 @@ func FuzzHeadersAndIDs(f *testing.F) {
 	f.Add("..", `W/"2", *`, "")
 	f.Add("a/b\x00%2f", `""2""`, "\xff")
 	f.Add("search", `"99999999999999999999"`, strings.Repeat("k", 256))
+	all := operations(f)
 	f.Fuzz(func(t *testing.T, id, tag, key string) {
-		for _, at := range [][3]string{
-			{"GET", "/api/v1/external/bookings/", "/status"},
-			{"PUT", "/api/v1/external/bookings/", "/status"},
-			{"GET", "/api/v1/hosts/host_one/bookings/", ""},
-			{"POST", "/api/v1/hosts/host_one/bookings/", "/complete"},
-			{"GET", "/api/v1/properties/", "/availability"},
-			{"PUT", "/api/v1/hosts/host_one/properties/", ""},
-			{"POST", "/api/v1/bookings", ""},
-		} {
-			path := at[1] + id + at[2]
-			r := httptest.NewRequest(at[0], at[1], strings.NewReader(`{"status":"pending"}`))
-			r.URL.Path, r.URL.RawPath = path, at[1]+url.PathEscape(id)+at[2]
+		for _, o := range all {
+			before, after, has := o.path, "", false
+			for _, param := range []string{"{booking_id}", "{property_id}", "{subscription_id}", "{notification_id}", "{key_id}"} {
+				if b, a, ok := strings.Cut(o.path, param); ok {
+					before, after, has = b, a, true
+				}
+			}
+			if !has && o.method == http.MethodGet {
+				continue
+			}
+			before = strings.ReplaceAll(before, "{host_id}", string(hostOne))
+			if !has {
+				id = ""
+			}
+			r := httptest.NewRequest(o.method, before, strings.NewReader(`{"status":"pending"}`))
+			r.URL.Path, r.URL.RawPath = before+id+after, before+url.PathEscape(id)+after
 			r.Header["If-Match"], r.Header["If-None-Match"], r.Header["Idempotency-Key"] = []string{tag}, []string{tag}, []string{key}
 			g.survives(t, r)
 		}

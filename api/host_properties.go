@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"regexp"
 	"time"
@@ -27,7 +28,7 @@ type propertyBody struct {
 	Bedrooms      int            `json:"bedrooms" check:"required,min=0,max=100"`
 	Bathrooms     int            `json:"bathrooms" check:"required,min=0,max=100"`
 	MaxGuests     int            `json:"max_guests" check:"required,min=1,max=50"`
-	Status        string         `json:"status" check:"enum=active|inactive" default:"active"`
+	Status        string         `json:"status" check:"enum=draft|active|inactive" default:"active"`
 	Currency      string         `json:"currency" check:"required,as=currency"`
 	Price         schemas.Amount `json:"base_price_per_night" check:"required,min=0.01,max=10000"`
 	CleaningFee   schemas.Amount `json:"cleaning_fee" check:"min=0,max=10000" default:"75"`
@@ -101,6 +102,58 @@ type hostPropertyView struct {
 	Status string `json:"status"`
 }
 
+func viewHostProperty(p *store.Property) hostPropertyView {
+	return hostPropertyView{viewProperty(p), p.Status}
+}
+
+type hostPropertyQuery struct {
+	Status string `json:"status" check:"enum=draft|active|inactive|suspended"`
+	Limit  int    `json:"limit" check:"min=1,max=100" default:"20"`
+	Offset int    `json:"offset" check:"min=0,max=1000000" default:"0"`
+}
+
+type hostPropertyPage struct {
+	Properties    []hostPropertyView `json:"properties"`
+	TotalCount    int                `json:"total_count"`
+	ReturnedCount int                `json:"returned_count"`
+	HasMore       bool               `json:"has_more"`
+	HostID        schemas.HostID     `json:"host_id"`
+	Pagination    paginationView     `json:"pagination"`
+}
+
+func (s *server) hostProperties(r *http.Request, p auth.Principal) (answer, error) {
+	q, err := query[hostPropertyQuery](r)
+	if err != nil {
+		return answer{}, err
+	}
+	v := hostPropertyPage{HostID: p.Host}
+	err = s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) error {
+		homes, total, err := tx.HostProperties(ctx, p.Host, q.Status, q.Limit, q.Offset)
+		v.Properties, v.TotalCount, v.ReturnedCount = make([]hostPropertyView, len(homes)), total, len(homes)
+		for i := range homes {
+			v.Properties[i] = viewHostProperty(&homes[i])
+		}
+		return err
+	})
+	next := nextOffset(q.Offset, v.ReturnedCount, v.TotalCount)
+	v.HasMore, v.Pagination = next != nil, paginationView{Limit: q.Limit, Offset: q.Offset, NextOffset: next}
+	return answer{data: v}, err
+}
+
+func (s *server) hostProperty(r *http.Request, p auth.Principal) (answer, error) {
+	id, err := pathID(r, "property_id")
+	if err != nil {
+		return answer{}, err
+	}
+	var v hostPropertyView
+	err = s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) error {
+		home, err := tx.OwnProperty(ctx, p.Host, schemas.PropertyID(id))
+		v = viewHostProperty(&home)
+		return err
+	})
+	return answer{data: v}, err
+}
+
 func (s *server) putProperty(r *http.Request, p auth.Principal) (answer, error) {
 	id, err := pathID(r, "property_id")
 	if err != nil {
@@ -118,5 +171,5 @@ func (s *server) putProperty(r *http.Request, p auth.Principal) (answer, error) 
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{data: hostPropertyView{viewProperty(&home), home.Status}, message: "Property is " + home.Status}, nil
+	return answer{data: viewHostProperty(&home), message: "Property is " + home.Status}, nil
 }

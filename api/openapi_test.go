@@ -19,6 +19,8 @@ import (
 type document struct {
 	paths   map[string]map[string]any
 	schemas map[string]*jsonschema.Schema
+	raw     map[string]map[string]any // the same, as they stand there
+	routes  *chi.Mux                  // finds the pattern of a path
 }
 
 // openAPI is the document of the repository, its schemas compiled.
@@ -35,12 +37,16 @@ var openAPI = sync.OnceValues(func() (document, error) {
 	if err := c.AddResource("mem:///openapi.json", doc); err != nil {
 		return document{}, err
 	}
-	d := document{paths: map[string]map[string]any{}, schemas: map[string]*jsonschema.Schema{}}
+	d := document{paths: map[string]map[string]any{}, schemas: map[string]*jsonschema.Schema{}, raw: map[string]map[string]any{}, routes: chi.NewRouter()}
 	root := doc.(map[string]any)
 	for path, operations := range root["paths"].(map[string]any) {
 		d.paths[path] = operations.(map[string]any)
+		for m := range d.paths[path] {
+			d.routes.Method(strings.ToUpper(m), path, http.NotFoundHandler())
+		}
 	}
-	for name := range root["components"].(map[string]any)["schemas"].(map[string]any) {
+	for name, schema := range root["components"].(map[string]any)["schemas"].(map[string]any) {
+		d.raw[name] = schema.(map[string]any)
 		if d.schemas[name], err = c.Compile("mem:///openapi.json#/components/schemas/" + name); err != nil {
 			return document{}, err
 		}
@@ -71,14 +77,7 @@ func conforms(method, path string, r reply) error {
 
 // schemaOf is the name of the schema of data in a route's answer.
 func (d document) schemaOf(method, path string) string {
-	r := chi.NewRouter()
-	for pattern, operations := range d.paths {
-		for m := range operations {
-			r.Method(strings.ToUpper(m), pattern, http.NotFoundHandler())
-		}
-	}
-	c := chi.NewRouteContext()
-	pattern := r.Find(c, method, path)
+	pattern := d.routes.Find(chi.NewRouteContext(), method, path)
 	operation, ok := d.paths[pattern][strings.ToLower(method)].(map[string]any)
 	if !ok {
 		return ""

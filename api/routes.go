@@ -102,6 +102,8 @@ func (s *server) routes() []route {
 		{http.MethodPost, admin + "/keys/{key_id}/rotate", s.agent(auth.Admin, s.rotateKey)},
 		{http.MethodGet, "/api/v1/properties/{property_id}/availability", s.agent(auth.BookingsRead, s.availability)},
 		{http.MethodPost, "/api/v1/properties/{property_id}/calculate-pricing", s.agent(auth.BookingsRead, s.calculatePricing)},
+		{http.MethodGet, hosted + "/properties", s.host(s.hostProperties)},
+		{http.MethodGet, hosted + "/properties/{property_id}", s.host(s.hostProperty)},
 		{http.MethodPut, hosted + "/properties/{property_id}", s.host(s.putProperty)},
 		{http.MethodGet, hosted + "/bookings", s.host(s.hostBookings)},
 		{http.MethodGet, hosted + "/bookings/{booking_id}", s.host(s.hostBooking)},
@@ -126,10 +128,11 @@ func (s *server) router() http.Handler {
 	return r
 }
 
+// cors allows every method: of what a path does not take, a page shall read so.
 func (s *server) cors() cors.Options {
 	return cors.Options{
 		AllowedOrigins: s.o.CORSOrigins,
-		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", requestIDHeader},
 		ExposedHeaders: []string{"ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", requestIDHeader},
 		// With a star there are none: a browser refuses that together with cookies, and

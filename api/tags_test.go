@@ -52,7 +52,7 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 	for path, q := range map[string]any{
 		"/api/v1/properties/search": propertyQuery{}, "/api/v1/external/hosts/{host_id}/pending-bookings": pendingQuery{}, hooks: subscriptionQuery{},
 		hooks + "/{subscription_id}/replays": replayQuery{},
-		hosted + "/notifications":            notificationQuery{}, hosted + "/bookings": hostBookingQuery{},
+		hosted + "/notifications":            notificationQuery{}, hosted + "/bookings": hostBookingQuery{}, hosted + "/properties": hostPropertyQuery{},
 		feed: eventsQuery{}, feed + "/stream": followQuery{},
 		"/api/v1/properties/{property_id}/availability": availabilityQuery{},
 		hooks + "/{subscription_id}/deliveries":         deliveryQuery{}, hooks + "/{subscription_id}/attempts": attemptQuery{},

@@ -30,7 +30,7 @@ type config struct {
 	replayWindow time.Duration
 	bookingTTL   time.Duration
 
-	expiryEvery, cleanUpEvery, maintenanceEvery time.Duration
+	expiryEvery, cleanUpEvery, maintenanceEvery, attemptsRetention time.Duration
 
 	ladder       schemas.Ladder
 	maxRetries   int
@@ -82,8 +82,9 @@ func (c *config) shared(s *settings, perHost string) {
 	c.topicSettings(s)
 	s.add("KRIB_BOOKING_TTL", "24h", "how long a host has to answer a request", duration(&c.bookingTTL, time.Second, 30*day))
 	s.add("KRIB_EXPIRY_EVERY", "2s", "how often to look for requests that have run out or need a reminder", duration(&c.expiryEvery, 100*time.Millisecond, time.Hour))
-	s.add("KRIB_CLEANUP_EVERY", "2h", "how often to remove what has expired: notifications, idempotency keys", duration(&c.cleanUpEvery, time.Minute, 7*day))
-	s.add("KRIB_MAINTENANCE_EVERY", "24h", "how often to prepare the next month's partitions and forget Stripe's old events and old replays", duration(&c.maintenanceEvery, time.Minute, 7*day))
+	s.add("KRIB_CLEANUP_EVERY", "2h", "how often to remove what has expired (notifications, idempotency keys) and disable what has failed for too long", duration(&c.cleanUpEvery, time.Minute, 7*day))
+	s.add("KRIB_MAINTENANCE_EVERY", "24h", "how often to prepare the next month's partitions, drop old ones and forget Stripe's old events and old replays", duration(&c.maintenanceEvery, time.Minute, 7*day))
+	s.add("KRIB_ATTEMPTS_RETENTION", "2160h", "how long webhook attempts are kept, to the month", duration(&c.attemptsRetention, 31*day, 3650*day))
 	s.add("STRIPE_WEBHOOK_SECRET", "", "the signing secret of Stripe's webhook endpoint; without it Stripe is answered 503", func(v string) error {
 		c.stripeSecret = schemas.Secret(v)
 		return nil

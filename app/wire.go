@@ -176,6 +176,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		j := jobs.New(jobs.Options{
 			DB: db, Logger: log, FeedRetention: 7 * day, Wake: outboxSignal.Wake, Registry: reg,
 			RequestsEvery: c.expiryEvery, CleanUpEvery: c.cleanUpEvery, MaintenanceEvery: c.maintenanceEvery,
+			DisableAfter: c.disableAfter, AttemptsRetention: c.attemptsRetention,
 		})
 		g.Go(func() error { return j.Run(work) })
 		replays, err := replay.New(replay.Options{Kafka: kc, Jobs: store.ReplayJobs{DB: db}, Logger: log, Registry: reg})

@@ -158,7 +158,7 @@ func defaults() NewSubscription {
 // check refuses what cannot work, and brings the rest into its one form: the URL,
 // the headers' names, and defaults in the places of what was not chosen.
 func (p *Producer) check(in *NewSubscription) error {
-	if err := checkEvents(in.Events); err != nil {
+	if err := checkEvents("events", in.Events); err != nil {
 		return err
 	}
 	var err error
@@ -245,7 +245,8 @@ func checkHeaders(given map[string]schemas.Secret) (map[string]schemas.Secret, e
 	return out, nil
 }
 
-func checkEvents(events []schemas.EventType) error {
+// checkEvents blames the field that the caller gave them in.
+func checkEvents(field string, events []schemas.EventType) error {
 	bad := []schemas.EventType{}
 	for _, e := range events {
 		if !e.Subscribable() {
@@ -255,7 +256,7 @@ func checkEvents(events []schemas.EventType) error {
 	if len(bad) == 0 {
 		return nil
 	}
-	e := schemas.Refuse(schemas.Rule, "invalid_events", "events", "enum", "unknown events: %v", bad)
+	e := schemas.Refuse(schemas.Rule, "invalid_events", field, "enum", "unknown events: %v", bad)
 	e.Extra = map[string]any{"invalid_events": bad, "valid_events": schemas.SubscribableEvents()}
 	return e
 }

@@ -226,6 +226,32 @@ func Disable(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, why s
 	return true, TellOwner(ctx, tx, &sub, schemas.SubscriptionDisabled)
 }
 
+// DisableFailed switches up to limit subscriptions off that have failed for the
+// time of after, or too often, though no attempt comes any more that would say so;
+// and it publishes them and tells their owners, with what others have disabled by
+// the database's function alone. It runs in the caller's own transaction, in RoleJobs, and says how many
+// it published.
+func DisableFailed(ctx context.Context, tx *store.Tx, after time.Duration, limit int) (int64, error) {
+	if err := tx.DisableFailedSubscriptions(ctx, after, limit); err != nil {
+		return 0, err
+	}
+	subs, err := tx.UnpublishedSubscriptions(ctx, limit)
+	if err != nil {
+		return 0, err
+	}
+	for i := range subs {
+		sub := &subs[i]
+		sub.UpdatedAt = schemas.Stamp(time.Now()) // else the row would get a moment of its own
+		if err := save(ctx, tx, sub); err != nil {
+			return 0, err
+		}
+		if err := TellOwner(ctx, tx, sub, schemas.SubscriptionDisabled); err != nil {
+			return 0, err
+		}
+	}
+	return int64(len(subs)), nil
+}
+
 func publish(ctx context.Context, tx *store.Tx, sub *store.Subscription) error {
 	r, err := row(ctx, string(schemas.Subscriptions), string(sub.ID), sub.Meta(), &sub.Subscription)
 	if err != nil {

@@ -22,7 +22,7 @@ type TestDelivery struct {
 // booking.events. The first attempts' rows tell what came of it.
 func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schemas.EventType, data json.RawMessage) ([]TestDelivery, error) {
 	if !event.Subscribable() {
-		return nil, checkEvents([]schemas.EventType{event})
+		return nil, checkEvents("event_type", []schemas.EventType{event})
 	}
 	return update(ctx, p, s, func(ctx context.Context, tx *store.Tx) ([]TestDelivery, error) {
 		// A page is the bound: a test is for a person who waits for its answer.
@@ -56,7 +56,7 @@ func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schema
 // does not ask for the event: its owner wants to know what the endpoint says.
 func (p *Producer) TestSubscription(ctx context.Context, s store.Scope, id schemas.SubscriptionID, event schemas.EventType, data json.RawMessage) (TestDelivery, error) {
 	if !event.Subscribable() {
-		return TestDelivery{}, checkEvents([]schemas.EventType{event})
+		return TestDelivery{}, checkEvents("event_type", []schemas.EventType{event})
 	}
 	return update(ctx, p, s, func(ctx context.Context, tx *store.Tx) (TestDelivery, error) {
 		sub, err := tx.Subscription(ctx, id)

@@ -78,6 +78,12 @@ func servers(t *testing.T) (*krib, map[string]string) {
 	t.Helper()
 	dev := startHere(t, "KRIB_KAFKA_BROKERS="+strings.Join(testenv.Brokers(t), ","))
 	dev.stop()
+	return dev, installation(t, dev)
+}
+
+// installation is what a process needs to serve the same installation as dev.
+func installation(t *testing.T, dev *krib) map[string]string {
+	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dev.dir, "identity.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +95,7 @@ func servers(t *testing.T) (*krib, map[string]string) {
 	if err := json.Unmarshal(b, &id); err != nil {
 		t.Fatal(err)
 	}
-	return dev, map[string]string{
+	return map[string]string{
 		"DATABASE_URL": dev.DatabaseURL, "KRIB_KAFKA_BROKERS": strings.Join(dev.KafkaBrokers, ","), "KRIB_MASTER_KEYS": id.MasterKeys, "KRIB_JWT_SECRET": id.JWTSecret,
 		"KRIB_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", "KRIB_WEBHOOK_ALLOW_HTTP": "true", "LOG_LEVEL": "info",
 	}

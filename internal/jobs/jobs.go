@@ -25,6 +25,13 @@ type Options struct {
 	RequestsEvery time.Duration
 	// CleanUpEvery is how often what has expired is removed. Default 2 hours.
 	CleanUpEvery time.Duration
+	// DisableAfter is how long a subscription may fail without a success before it
+	// is disabled, if it has failed often enough: as long as the attempts' sink says.
+	// Default 5 days.
+	DisableAfter time.Duration
+	// AttemptsRetention is how long webhook attempts are kept, to the month. Default
+	// 90 days.
+	AttemptsRetention time.Duration
 	// MaintenanceEvery is how often the tables are prepared for what comes. Default
 	// 24 hours.
 	MaintenanceEvery time.Duration
@@ -48,7 +55,14 @@ func New(o Options) *Runner {
 	for _, d := range []struct {
 		set      *time.Duration
 		fallback time.Duration
-	}{{&o.FeedRetention, 7 * day}, {&o.RequestsEvery, 2 * time.Second}, {&o.CleanUpEvery, 2 * time.Hour}, {&o.MaintenanceEvery, day}} {
+	}{
+		{&o.FeedRetention, 7 * day},
+		{&o.RequestsEvery, 2 * time.Second},
+		{&o.CleanUpEvery, 2 * time.Hour},
+		{&o.MaintenanceEvery, day},
+		{&o.DisableAfter, 5 * day},
+		{&o.AttemptsRetention, 90 * day},
+	} {
 		if *d.set == 0 {
 			*d.set = d.fallback
 		}
@@ -93,8 +107,11 @@ type job struct {
 
 func (r *Runner) jobs() []job {
 	return []job{
-		{"expire_notifications", r.o.CleanUpEvery, sweep, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
-			return tx.ExpireNotifications(ctx, now, sweep)
+		{"expire_notifications", r.o.CleanUpEvery, sweep, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return tx.ExpireNotifications(ctx, sweep)
+		}},
+		{"disable_failed_subscriptions", r.o.CleanUpEvery, batch, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
+			return producers.DisableFailed(ctx, tx, r.o.DisableAfter, batch)
 		}},
 		{"purge_notifications", r.o.CleanUpEvery, 0, func(ctx context.Context, tx *store.Tx, _ time.Time) (int64, error) {
 			return tx.PurgeNotifications(ctx, r.o.FeedRetention+day)
@@ -128,6 +145,9 @@ func (r *Runner) jobs() []job {
 		}},
 		{"make_attempt_partitions", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
 			return 0, tx.EnsureAttemptPartitions(ctx, now)
+		}},
+		{"drop_attempt_partitions", r.o.MaintenanceEvery, 0, func(ctx context.Context, tx *store.Tx, now time.Time) (int64, error) {
+			return tx.DropAttemptPartitions(ctx, now.Add(-r.o.AttemptsRetention))
 		}},
 	}
 }
@@ -180,6 +200,9 @@ func (r *Runner) turn(ctx context.Context, j *job, now time.Time) (rows int64, m
 			n, err = j.run(ctx, tx, now)
 			return err
 		})
+	}
+	if rows > 0 {
+		r.o.Wake() // some of them may be in the outbox
 	}
 	return rows, mine, err
 }

@@ -279,6 +279,8 @@ func TestAScheduledJobRunsOnceInTheCluster(t *testing.T) {
 # HELP krib_jobs_runs_total Runs of a job in this process, by how they ended.
 # TYPE krib_jobs_runs_total counter
 krib_jobs_runs_total{job="compact_statistics",outcome="done"} %[1]d
+krib_jobs_runs_total{job="disable_failed_subscriptions",outcome="done"} %[1]d
+krib_jobs_runs_total{job="drop_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="drop_delivery_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="done"} %[1]d
 krib_jobs_runs_total{job="make_attempt_partitions",outcome="done"} 1
@@ -331,6 +333,8 @@ func TestAJobThatFailedIsTriedAgain(t *testing.T) {
 # HELP krib_jobs_runs_total Runs of a job in this process, by how they ended.
 # TYPE krib_jobs_runs_total counter
 krib_jobs_runs_total{job="compact_statistics",outcome="done"} 1
+krib_jobs_runs_total{job="disable_failed_subscriptions",outcome="done"} 1
+krib_jobs_runs_total{job="drop_attempt_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="drop_delivery_partitions",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="done"} 1
 krib_jobs_runs_total{job="expire_notifications",outcome="failed"} 1

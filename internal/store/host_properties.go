@@ -51,10 +51,37 @@ func (t *Tx) AddProperty(ctx context.Context, p *Property) (bool, error) {
 	return tag.RowsAffected() == 1, nil
 }
 
-// LockOwnProperty reads a host's own home of any status and keeps it from being
-// booked or changed until the transaction ends. Another host's is not found.
+// HostProperties lists a host's homes, of one status or of all if it is empty, the
+// newest first, and counts all of them.
+func (t *Tx) HostProperties(ctx context.Context, h schemas.HostID, status string, limit, offset int) ([]Property, int, error) {
+	const where = ` where p.host_id = $1 and ($2 = '' or p.status = $2) `
+	var total int
+	if err := t.tx.QueryRow(ctx, `select count(*) from properties p`+where, string(h), status).Scan(&total); err != nil {
+		return nil, 0, fmt.Errorf("counting the homes of host %s: %w", h, err)
+	}
+	rows, _ := t.tx.Query(ctx, `select `+propertyColumns+` from properties p`+where+`
+		order by p.created_at desc, p.id desc limit $3 offset $4`, string(h), status, limit, offset) // CollectRows reports the error
+	ps, err := pgx.CollectRows(rows, pgx.RowToStructByName[Property])
+	if err != nil {
+		return nil, 0, fmt.Errorf("listing the homes of host %s: %w", h, err)
+	}
+	return ps, total, nil
+}
+
+// OwnProperty is a host's own home of any status. Another host's is not found,
+// also when it is on the market.
+func (t *Tx) OwnProperty(ctx context.Context, h schemas.HostID, id schemas.PropertyID) (Property, error) {
+	return t.ownProperty(ctx, h, id, "")
+}
+
+// LockOwnProperty is OwnProperty that keeps the home from being booked or changed
+// until the transaction ends.
 func (t *Tx) LockOwnProperty(ctx context.Context, h schemas.HostID, id schemas.PropertyID) (Property, error) {
-	rows, _ := t.tx.Query(ctx, `select `+propertyColumns+` from properties p where p.id = $1 and p.host_id = $2 for no key update`,
+	return t.ownProperty(ctx, h, id, " for no key update")
+}
+
+func (t *Tx) ownProperty(ctx context.Context, h schemas.HostID, id schemas.PropertyID, rest string) (Property, error) {
+	rows, _ := t.tx.Query(ctx, `select `+propertyColumns+` from properties p where p.id = $1 and p.host_id = $2`+rest,
 		string(id), string(h)) // CollectExactlyOneRow reports the error
 	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Property])
 	switch {

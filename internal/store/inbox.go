@@ -107,12 +107,12 @@ func (t *Tx) Notifications(ctx context.Context, h schemas.HostID, f Notification
 		  coalesce(p.action_required, false), coalesce(p.action_url, ''), p.expires_at, p.read_at is not null, p.read_at,
 		  coalesce(p.created_at, 'epoch'), coalesce(p.updated_at, 'epoch')
 		from (select
-		  (select count(*) from (select from host_notifications n where %[1]s limit $%[7]d) x) as total,
-		  (select count(*) from (select from host_notifications n where n.host_id = $1 and n.read_at is null and %[2]s limit $%[7]d) x) as unread,
-		  coalesce((select next_offset from sink_offsets where topic_id = $%[4]d and partition = $%[5]d), 0) as next) c
-		left join lateral (select n.* from host_notifications n where %[3]s
-		  order by n.created_at desc, n.id desc limit $%[6]d offset $%[8]d) p on true
-		order by p.created_at desc, p.id desc`, where, live, page, n-4, n-3, n-2, n, n-1), args...) // CollectRows reports the error
+		  (select count(*) from (select from host_notifications n where %[1]s limit $%[6]d) x) as total,
+		  (select get_unread_notification_count($1, $%[6]d::integer)) as unread, -- a subquery is asked once, a call for each row
+		  coalesce((select next_offset from sink_offsets where topic_id = $%[3]d and partition = $%[4]d), 0) as next) c
+		left join lateral (select n.* from host_notifications n where %[2]s
+		  order by n.created_at desc, n.id desc limit $%[5]d offset $%[7]d) p on true
+		order by p.created_at desc, p.id desc`, where, page, n-4, n-3, n-2, n, n-1), args...) // CollectRows reports the error
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[pageRow])
 	if err != nil {
 		return NotificationPage{}, fmt.Errorf("listing notifications of %s: %w", h, err)
@@ -149,9 +149,7 @@ func stamped(n schemas.Notification) schemas.Notification {
 
 // UnreadNotifications counts, up to CountCap.
 func (t *Tx) UnreadNotifications(ctx context.Context, h schemas.HostID) (n int, capped bool, err error) {
-	err = t.tx.QueryRow(ctx, `
-		select count(*) from (select from host_notifications n where n.host_id = $1 and n.read_at is null and `+live+` limit $2) x`,
-		string(h), CountCap+1).Scan(&n)
+	err = t.tx.QueryRow(ctx, `select get_unread_notification_count($1, $2)`, string(h), CountCap+1).Scan(&n)
 	if err != nil {
 		return 0, false, fmt.Errorf("counting unread notifications of %s: %w", h, err)
 	}

@@ -37,14 +37,28 @@ func (t *Tx) PurgeStripeEvents(ctx context.Context, olderThan time.Duration) (in
 // ExpireNotifications takes up to limit notifications that have run out from
 // their hosts' inboxes and says how many. They were hidden before; this lets their
 // rows leave the indexes of what is live. It needs RoleJobs.
-func (t *Tx) ExpireNotifications(ctx context.Context, now time.Time, limit int) (int64, error) {
-	tag, err := t.tx.Exec(ctx, `
-		update host_notifications set deleted_at = $1, updated_at = $1
-		where id in (
-		  select id from host_notifications where deleted_at is null and expires_at <= $1
-		  order by expires_at limit $2 for no key update skip locked)`, now, limit)
-	if err != nil {
+func (t *Tx) ExpireNotifications(ctx context.Context, limit int) (n int64, err error) {
+	if err := t.tx.QueryRow(ctx, `select cleanup_expired_notifications($1)`, limit).Scan(&n); err != nil {
 		return 0, fmt.Errorf("expiring notifications: %w", err)
 	}
-	return tag.RowsAffected(), nil
+	return n, nil
+}
+
+// DisableFailedSubscriptions switches up to limit subscriptions off that ran out
+// of the ladder too often, or have failed for the time of after and often enough.
+// They are among [Tx.UnpublishedSubscriptions] then. It needs RoleJobs.
+func (t *Tx) DisableFailedSubscriptions(ctx context.Context, after time.Duration, limit int) error {
+	if _, err := t.tx.Exec(ctx, `select disable_failed_webhook_subscriptions($1::interval, $2)`, after, limit); err != nil {
+		return fmt.Errorf("disabling what has failed: %w", err)
+	}
+	return nil
+}
+
+// DropAttemptPartitions drops the months of attempts that ended before a moment
+// and says how many. It needs RoleJobs.
+func (t *Tx) DropAttemptPartitions(ctx context.Context, before time.Time) (n int64, err error) {
+	if err := t.tx.QueryRow(ctx, `select krib_drop_attempt_partitions($1)`, before).Scan(&n); err != nil {
+		return 0, fmt.Errorf("dropping attempt partitions: %w", err)
+	}
+	return n, nil
 }

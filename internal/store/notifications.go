@@ -119,13 +119,12 @@ func (t *Tx) AdvanceSink(ctx context.Context, topicID string, partition int32, f
 	return tag.RowsAffected() == 1, nil
 }
 
-// PurgeNotifications removes rows that were deleted, or ran out, longer ago than
-// the topic remembers their creation; it needs RoleJobs. Removed earlier, a
+// PurgeNotifications removes rows that nobody has in an inbox any more and that
+// are older than what the topic remembers; it needs RoleJobs. Removed earlier, a
 // record that is read again would bring the notification back.
 func (t *Tx) PurgeNotifications(ctx context.Context, olderThan time.Duration) (int64, error) {
 	tag, err := t.tx.Exec(ctx, `
-		delete from host_notifications
-		where created_at < now() - $1::interval and (deleted_at is not null or expires_at < now())`, olderThan)
+		delete from host_notifications where deleted_at is not null and created_at < now() - $1::interval`, olderThan)
 	if err != nil {
 		return 0, fmt.Errorf("purging notifications: %w", err)
 	}

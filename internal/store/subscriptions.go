@@ -97,6 +97,11 @@ type SubscriptionFilter struct {
 // Subscriptions lists what the scope may see, the newest first, and counts all
 // that match.
 func (t *Tx) Subscriptions(ctx context.Context, f SubscriptionFilter) ([]Subscription, int, error) {
+	if t.scope.Agent != "" && !t.scope.Platform {
+		// Row level security says so too, but as the other half of the platform's sight;
+		// no index can be used by that.
+		f.Agent = t.scope.Agent
+	}
 	const where = ` where (not $1 or s.is_active) and ($2 = '' or s.agent_name ilike '%' || $2 || '%')
 		and ($3 = '' or s.agent_id = $3) and ($4 = '' or $4 = any(s.events)) `
 	args := []any{f.ActiveOnly, likeEscape(f.AgentName), string(f.Agent), string(f.Event)}
@@ -140,13 +145,13 @@ func (t *Tx) InsertSubscription(ctx context.Context, s *Subscription) error {
 }
 
 // SaveSubscription writes every column but the owner. The row must be locked by
-// this transaction.
+// this transaction, which must publish it too.
 func (t *Tx) SaveSubscription(ctx context.Context, s *Subscription) error {
 	_, err := t.tx.Exec(ctx, `
 		update webhook_subscriptions set version = $2, agent_name = $3, webhook_url = $4, events = $5, platform = $6,
 		  is_active = $7, disabled_reason = $8, enabled_at = $9, sealed_api_key = $10, secrets = $11, body_hash = $12,
 		  max_failed_attempts = $13, updated_at = $14, description = $15, filter = $16, ordering = $17,
-		  rate_limit_per_minute = $18, sealed_headers = $19, header_names = $20
+		  rate_limit_per_minute = $18, sealed_headers = $19, header_names = $20, unpublished = false
 		where id = $1`,
 		string(s.ID), s.Version, s.AgentName, s.URL, texts(s.Events), s.Platform, s.Active, string(s.DisabledReason), s.EnabledAt,
 		s.SealedAPIKey, s.Secrets, s.BodyHash, s.MaxFailedAttempts, s.UpdatedAt, s.Description, s.Filter,
@@ -158,6 +163,19 @@ func (t *Tx) SaveSubscription(ctx context.Context, s *Subscription) error {
 		return fmt.Errorf("saving subscription %s: %w", s.ID, err)
 	}
 	return nil
+}
+
+// UnpublishedSubscriptions are up to limit that DisableFailedSubscriptions has
+// changed and that nobody has published since, locked in the order of their ids.
+// It passes over those that somebody else has locked.
+func (t *Tx) UnpublishedSubscriptions(ctx context.Context, limit int) ([]Subscription, error) {
+	rows, _ := t.tx.Query(ctx, `select `+subscriptionColumns+fromSubscriptions+`
+		where s.unpublished order by s.id limit $1 for no key update of s skip locked`, limit) // CollectRows reports the error
+	subs, err := pgx.CollectRows(rows, scanSubscription)
+	if err != nil {
+		return nil, fmt.Errorf("reading unpublished subscriptions: %w", err)
+	}
+	return subs, nil
 }
 
 // DeleteSubscription removes one that was locked by this transaction.

@@ -195,7 +195,7 @@ func TestHostileReceiversHurtNobody(t *testing.T) {
 		}
 	}
 	peak := watchHeap(t)
-	w.work(func(o *deliver.Options) { o.Timeout = 1500 * ms })
+	w.work(func(o *deliver.Options) { o.Timeout = 3 * time.Second })
 	w.deliver(ds...)
 	for range healthy * each {
 		well.Next(t)

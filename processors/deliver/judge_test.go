@@ -155,3 +155,17 @@ func TestNextStepFollowsTheLadder(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a receiver answers with, it is asked again within a day.
+func FuzzRetryAfter(f *testing.F) {
+	for _, s := range []string{"120", " 120 ", "-1", "99999999999999999999", "Wed, 21 Oct 2026 07:28:00 GMT", "soon", "", "1e9", "\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		now := time.Date(2026, 10, 21, 0, 0, 0, 0, time.UTC)
+		v := judge(429, http.Header{"Retry-After": {s}}, nil)
+		if w := v.wait(now); v.outcome != schemas.Retry || w < 0 || w > maxRetryAfter {
+			t.Errorf("%q is %v after %v", s, v.outcome, w)
+		}
+	})
+}

@@ -265,8 +265,8 @@ func TestAHoldOfALostRecordLetsGo(t *testing.T) {
 		}})
 	}
 	lost("long_ago", time.Now().Add(-time.Hour))
-	lost("just_now", time.Now())
-	w.work(func(o *deliver.Options) { o.Timeout = time.Second }) // so it is believed in for 2.1 s
+	lost("just_now", time.Now().Add(3*time.Second))
+	w.work(func(o *deliver.Options) { o.Timeout = time.Second }) // so it is believed in until 5.1 s from now
 	w.move()
 	w.deliver(delivery("sub_1", "just_now", 2), delivery("sub_1", "long_ago", 2))
 	to.Next(t)
