@@ -105,8 +105,16 @@ func (s spoiler) bodies() map[string]map[string]any {
 		"PriceRequest":    {"check_in": day(50), "check_out": day(52), "guests": 2, "promo_code": "x"}, "NewProperty": cottage(),
 		"NewHostSettings": {
 			"auto_approve_bookings": false, "auto_approve_amount_limit": 5, "auto_approve_currency": "AED", "instant_approval": false, "webhook_notifications": true,
-			"notification_preferences": map[string]any{"new_booking": true, "payment_received": true, "urgent": true, "booking_update": true},
+			"notification_preferences": map[string]any{
+				"new_booking": true, "payment_received": true, "urgent": true, "booking_update": true,
+				"email": true, "quiet_hours": map[string]any{"enabled": true, "start": "22:00", "end": "07:00", "allow_urgent": true},
+			},
+			"email": "host@example.com", "time_zone": "Asia/Dubai",
 		},
+		"NewReplay":                                {"since": day(-1) + "T00:00:00Z", "booking_id": "none", "event_types": []string{"booking.created"}, "dry_run": false},
+		"FailedSince":                              {"since": day(-1) + "T00:00:00Z"},
+		"POST /api/v1/external/sse/broadcast":      {"title": "x"},
+		"POST /api/v1/hosts/{host_id}/events/send": {"title": "x"},
 	}
 }
 
@@ -313,7 +321,7 @@ func (o *operation) others(one string) string {
 func TestEveryRouteRefusesAQueryThatIsWrong(t *testing.T) {
 	s := newSpoiler(t)
 	for _, o := range operations(t) {
-		if len(o.query) == 0 || strings.HasSuffix(o.path, "/events") { // a cursor that is none begins the stream anew
+		if len(o.query) == 0 || o.path == "/api/v1/hosts/{host_id}/events" { // a cursor that is none begins the stream anew
 			continue
 		}
 		path, body := s.fill(o.path, nil)+"?", ""
@@ -324,6 +332,9 @@ func TestEveryRouteRefusesAQueryThatIsWrong(t *testing.T) {
 			s.refuses(t, &o, path+broken, body, "")
 		}
 		for name, schema := range o.query {
+			if name == "after" { // whoever has the log reads its cursors
+				continue
+			}
 			wrong := []string{"%ff", "%00", "a&" + name + "=b"}
 			for _, v := range spoiled(schema) {
 				if v, ok := v.(string); ok && v != "" && v != "5" && v != "true" { // an empty one is none, and these are right here

@@ -196,7 +196,8 @@ func TestManyNotificationsAreSentAndEachHasItsResult(t *testing.T) {
 	item := func(host any, title string) map[string]any { return with(note(title), "host_id", host) }
 	items := []any{
 		item(hostOne, "good"), item(hostTwo, "not theirs"), with(item(hostOne, "odd"), "type", "news"), with(item(hostOne, ""), "extra", 1), "text",
-		map[string]any{"title": "x"}, item(hostOne, "too"), with(item(hostOne, "past"), "expires_at", "2020-01-01T00:00:00Z"),
+		map[string]any{"title": "x"},
+		item(hostOne, "too"), with(item(hostOne, "past"), "expires_at", "2020-01-01T00:00:00Z"),
 	}
 	r := a.do("POST", bulkPath, items, "Idempotency-Key", "k").want(200).is("success", true, "data.total_count", 8, "data.successful_count", 2, "data.failed_count", 6,
 		"data.results.0.status", "success", "data.results.0.host_id", hostOne, "data.results.0.error", nil,
@@ -252,6 +253,25 @@ func TestABookingsNotificationComesFromATemplate(t *testing.T) {
 	a.do("POST", "/api/v1/external/hosts/host_one/booking-notifications", nil).want(422).is("errors.4.rule", "required")
 	if n := w.outbox() - before; n != 0 {
 		t.Errorf("%d outbox rows after refusals", n)
+	}
+}
+
+func TestThePlatformCleansUpWhatHasRunOut(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("platform", "notifications:write")
+	const path = "/api/v1/external/notifications/cleanup"
+	for _, host := range []schemas.HostID{hostOne, hostTwo} {
+		for _, title := range []string{"stays", "goes"} {
+			a.do("POST", inbox(host), with(note(title), "expires_at", time.Now().Add(time.Hour).Format(time.RFC3339))).want(200)
+		}
+	}
+	w.exec(`update host_notifications set expires_at = now() - interval '1 second' where title = 'goes'`)
+	w.key("notifications:write").do("POST", path, nil).refused(403, "platform_only")
+	w.key("platform", "bookings:read").do("POST", path, nil).refused(403, "missing_scope")
+	a.do("POST", path, nil).want(200).is("data.status", "success", "data.deleted_count", 2)
+	a.do("POST", path, nil).want(200).is("data.deleted_count", 0)
+	if n := w.count(`select count(*) from host_notifications where deleted_at is not null and title = 'goes'`); n != 2 {
+		t.Errorf("%d of what ran out were taken, want 2", n)
 	}
 }
 

@@ -227,3 +227,17 @@ func (s *server) passMessage(r *http.Request, p auth.Principal) (answer, error) 
 	}
 	return answer{data: sentView{"sent", n.ID, n.HostID, n.Type, n.CreatedAt}, message: "Message passed on"}, nil
 }
+
+type cleanedView struct {
+	Status  string    `json:"status"`
+	Deleted int       `json:"deleted_count"`
+	At      time.Time `json:"cleaned_at"`
+}
+
+func (s *server) cleanUpNotifications(r *http.Request, p auth.Principal) (answer, error) {
+	n, err := s.o.Producer.CleanUp(r.Context(), p.Scope())
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: cleanedView{"success", n, schemas.Stamp(time.Now())}, message: "Removed " + strconv.Itoa(n) + " expired notifications"}, nil
+}

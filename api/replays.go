@@ -15,7 +15,7 @@ type replayBody struct {
 	Since      *time.Time          `json:"since"`
 	Until      *time.Time          `json:"until"`
 	BookingID  schemas.BookingID   `json:"booking_id" check:"max=255,line"`
-	EventTypes []schemas.EventType `json:"event_types" check:"max=50,each=100"`
+	EventTypes []schemas.EventType `json:"event_types" check:"min=1,max=50,each=100"`
 	OnlyFailed bool                `json:"only_failed"`
 	DryRun     bool                `json:"dry_run"`
 }

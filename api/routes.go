@@ -73,6 +73,7 @@ func (s *server) routes() []route {
 		{http.MethodGet, feed, s.unhurried(s.agentSlow(auth.EventsRead, s.pullEvents))},
 		{http.MethodGet, feed + "/stream", s.followEvents},
 
+		{http.MethodPost, "/api/v1/external/notifications/cleanup", s.agent(auth.NotificationsWrite, s.cleanUpNotifications)},
 		{http.MethodPost, "/api/v1/external/notifications/bulk", s.agent(auth.NotificationsWrite, s.sendMany)},
 		{http.MethodPost, "/api/v1/external/hosts/{host_id}/booking-notifications", s.agent(auth.NotificationsWrite, s.notifyOfBooking)},
 		{http.MethodPost, "/api/v1/external/bookings/{booking_id}/messages", s.agent(auth.NotificationsWrite, s.passMessage)},

@@ -209,3 +209,22 @@ func (t *notice) fill(in *BookingNotice, now time.Time) NewNotification {
 	}
 	return n
 }
+
+// cleanAtOnce bounds a transaction of CleanUp.
+const cleanAtOnce = 1_000
+
+// CleanUp takes what has run out from every inbox and says how much it was. The job
+// does the same every two hours; nothing is listed or counted meanwhile. It is for
+// the platform.
+func (p *Producer) CleanUp(ctx context.Context, s store.Scope) (int, error) {
+	if !s.Platform {
+		return 0, schemas.Errorf(schemas.Forbidden, "platform_only", "only a platform key cleans up every inbox")
+	}
+	for total := 0; ; {
+		n, err := update(ctx, p, s, func(ctx context.Context, tx *store.Tx) (int, error) { return tx.CleanUpNotifications(ctx, cleanAtOnce) })
+		total += n
+		if err != nil || n < cleanAtOnce {
+			return total, err
+		}
+	}
+}

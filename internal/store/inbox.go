@@ -255,3 +255,12 @@ func (t *Tx) MarkOldestRead(ctx context.Context, h schemas.HostID, upTo Notifica
 	last.CreatedAt = schemas.Stamp(last.CreatedAt)
 	return n, last, nil
 }
+
+// CleanUpNotifications does what [Tx.ExpireNotifications] does, for a scope of the
+// platform.
+func (t *Tx) CleanUpNotifications(ctx context.Context, limit int) (n int, err error) {
+	if err := t.tx.QueryRow(ctx, `select krib_cleanup_notifications($1)`, limit).Scan(&n); err != nil {
+		return 0, fmt.Errorf("cleaning up notifications: %w", err)
+	}
+	return n, nil
+}
