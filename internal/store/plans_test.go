@@ -17,7 +17,7 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-// logRows is 10,000,000 where the figures of docs/BENCHMARKS.md are measured.
+// logRows is some millions where the times are measured that the test logs.
 var logRows = flag.Int("log.rows", 60_000, "attempts in the log whose queries are looked at")
 
 // statisticsOf is 1000 where they are measured.
