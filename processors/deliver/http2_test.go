@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"bufio"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -93,6 +94,49 @@ func TestConnectionsOfHTTP1AreUsedAgain(t *testing.T) {
 	}
 	if len(conns) != 1 {
 		t.Errorf("%d connections for 20 requests", len(conns))
+	}
+}
+
+// A connection that the receiver gave up while it was idle is no fault of the
+// request that finds it so, and costs no attempt.
+func TestARequestOnAConnectionThatWasGivenUpIsMadeOnANewOne(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				r := bufio.NewReader(c)
+				for n := range 2 {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, req.Body)
+					if req.Header["Idempotency-Key"] != nil {
+						t.Error("the header that only the transport needs was sent")
+					}
+					if n == 0 { // the second is read, and the connection closed
+						_, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+					}
+				}
+			}()
+		}
+	}()
+	s := newSender(10*time.Second, here, true)
+	t.Cleanup(s.transport.CloseIdleConnections)
+	for range 5 {
+		if a := post(t, s, "http://"+l.Addr().String()); a.err != nil || a.status != 204 {
+			t.Fatalf("%+v", a)
+		}
 	}
 }
 

@@ -146,6 +146,13 @@ func (s *sender) request(ctx context.Context, d *schemas.Delivery, to *subscribe
 	// The subscription's own first, so that ours stand where both name one.
 	maps.Copy(req.Header, to.headers)
 	maps.Copy(req.Header, Header(signed, at))
+	// A connection that the receiver has closed while it was idle is found out by
+	// using it. The transport tries a new one by itself, for requests that it may
+	// repeat; this header says so, and without a value it is not sent. A receiver knows
+	// a repetition by its webhook-id.
+	if _, own := req.Header["Idempotency-Key"]; !own {
+		req.Header["Idempotency-Key"] = nil
+	}
 	return req, nil
 }
 
