@@ -140,6 +140,7 @@ func TestReplaysAreStartedListedShownAndCancelledByACommand(t *testing.T) {
 	k := startHere(t)
 	k.book(t, 0)
 	second := k.book(t, 1)
+	k.fannedOut(t, 2) // or the subscription gets them as they happen
 	hold := make(chan struct{})
 	endpoint := testenv.Receiver(t, func(testenv.Request) testenv.Response { return testenv.Response{Hang: hold} })
 	sub, _ := k.subscribe(t, endpoint.URL(), "booking.created", "booking.confirmed")
@@ -208,4 +209,14 @@ func TestWhatIsWrongWithAReplayCommandIsOneLine(t *testing.T) {
 			t.Errorf("%v ended with %d: %q, want %q in it", args, code, errs, want)
 		}
 	}
+}
+
+// fannedOut waits until the bookings so far have been fanned out: what a host is
+// told of them is written in one transaction with their deliveries.
+func (k *krib) fannedOut(t *testing.T, bookings int) {
+	t.Helper()
+	db := openDB(t, k)
+	testenv.Eventually(t, "the bookings are fanned out", func() bool {
+		return count(t, db, `select count(*) from host_notifications where type = 'new_booking'`) >= bookings
+	})
 }
