@@ -141,6 +141,18 @@ func (s *server) host(e endpoint) http.HandlerFunc {
 	}
 }
 
+// hostLimited is host for what a host may do so often a minute only.
+func (s *server) hostLimited(e endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.host(func(r *http.Request, p auth.Principal) (answer, error) {
+			if err := s.limitHost(w, p.Host); err != nil {
+				return answer{}, err
+			}
+			return e(r, p)
+		})(w, r)
+	}
+}
+
 // hostAnywhere serves a host on a path that names none.
 func (s *server) hostAnywhere(e endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/krib-ai/krib/internal/testenv"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -207,6 +208,13 @@ func TestManyNotificationsAreSentAndEachHasItsResult(t *testing.T) {
 		"data.results.6.status", "success", "data.results.7.code", "expires_in_past")
 	if again := a.do("POST", bulkPath, items, "Idempotency-Key", "k").want(200); string(again.body) != string(r.body) {
 		t.Errorf("the same key answers %s", again.body)
+	}
+	// What was sent stays sent, also when it is asked for again after its end.
+	soon := []any{with(item(hostOne, "soon"), "type", "urgent", "expires_at", time.Now().Add(time.Second).Format(time.RFC3339Nano)), with(item(hostOne, "late"), "type", "urgent")}
+	first := a.do("POST", bulkPath, soon, "Idempotency-Key", "soon").want(200).is("data.successful_count", 2)
+	testenv.Eventually(t, "the first has run out", func() bool { return w.count(`select count(*) from host_notifications where expires_at < now()`) == 1 })
+	if again := a.do("POST", bulkPath, soon, "Idempotency-Key", "soon").want(200); string(again.body) != string(first.body) {
+		t.Errorf("after its end the same key answers %s, before %s", again.body, first.body)
 	}
 	if got := titles(w.host(hostOne).do("GET", inbox(hostOne)+"?type=new_booking", nil)); len(got) != 2 || got[0] != "too" || got[1] != "good" {
 		t.Errorf("the inbox has %v", got)

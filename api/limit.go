@@ -65,15 +65,34 @@ func (s *server) limit(w http.ResponseWriter, p auth.Principal) error {
 	if p.RateLimitPerMinute <= 0 {
 		return nil
 	}
-	left, reset, ok := s.limits.take(p.KeyID, p.RateLimitPerMinute, time.Now())
+	if reset, ok := s.limited(w, p.KeyID, p.RateLimitPerMinute); !ok {
+		return schemas.Errorf(schemas.TooMany, "rate_limited", "this key may make %d requests a minute; come back in %s", p.RateLimitPerMinute, reset)
+	}
+	return nil
+}
+
+// hostSends is how many events a host may send, and how many tickets it may ask
+// for, in a minute: each is written for every replica.
+const hostSends = 60
+
+// limitHost applies it.
+func (s *server) limitHost(w http.ResponseWriter, h schemas.HostID) error {
+	if reset, ok := s.limited(w, schemas.KeyID("host "+string(h)), hostSends); !ok { // no key's id has a space
+		return schemas.Errorf(schemas.TooMany, "rate_limited", "a host may do this %d times a minute; come back in %s", hostSends, reset)
+	}
+	return nil
+}
+
+// limited counts a request of a key and tells of its limit in the answer's headers.
+func (s *server) limited(w http.ResponseWriter, key schemas.KeyID, limit int) (reset time.Duration, ok bool) {
+	left, reset, ok := s.limits.take(key, limit, time.Now())
 	seconds := strconv.Itoa(int(math.Ceil(reset.Seconds())))
 	h := w.Header()
-	h.Set("RateLimit-Limit", strconv.Itoa(p.RateLimitPerMinute))
+	h.Set("RateLimit-Limit", strconv.Itoa(limit))
 	h.Set("RateLimit-Remaining", strconv.Itoa(left))
 	h.Set("RateLimit-Reset", seconds)
-	if ok {
-		return nil
+	if !ok {
+		h.Set("Retry-After", seconds)
 	}
-	h.Set("Retry-After", seconds)
-	return schemas.Errorf(schemas.TooMany, "rate_limited", "this key may make %d requests a minute", p.RateLimitPerMinute)
+	return reset.Round(time.Second), ok
 }

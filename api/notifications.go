@@ -35,8 +35,6 @@ func (b *notificationBody) command() (producers.NewNotification, error) {
 		return n, notOneOf("invalid_type", "type", schemas.NotificationTypes())
 	case !n.Priority.Known():
 		return n, notOneOf("invalid_priority", "priority", schemas.Priorities())
-	case n.ExpiresAt != nil && !n.ExpiresAt.After(time.Now()):
-		return n, schemas.Refuse(schemas.Rule, "expires_in_past", "expires_at", "min", "expires_at must be in the future")
 	}
 	return n, nil
 }

@@ -90,8 +90,8 @@ func (s *server) routes() []route {
 		{http.MethodPut, hosted + "/notifications/{notification_id}/read", s.host(s.markRead)},
 		{http.MethodDelete, hosted + "/notifications/{notification_id}", s.host(s.deleteNotification)},
 		{http.MethodGet, hosted + "/events", s.stream},
-		{http.MethodPost, hosted + "/events/ticket", s.host(s.issueTicket)},
-		{http.MethodPost, hosted + "/events/send", s.host(s.sendCustom)},
+		{http.MethodPost, hosted + "/events/ticket", s.hostLimited(s.issueTicket)},
+		{http.MethodPost, hosted + "/events/send", s.hostLimited(s.sendCustom)},
 		{http.MethodGet, "/api/v1/sse/statistics", either(s.agent(auth.Admin, s.streams), s.hostAnywhere(s.hostStreams))},
 		{http.MethodPost, "/api/v1/external/sse/broadcast", s.agent(auth.NotificationsWrite, s.broadcast)},
 

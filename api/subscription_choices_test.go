@@ -169,6 +169,8 @@ func TestAChoiceThatCannotWorkIsRefusedByItsName(t *testing.T) {
 		{"headers", map[string]any{"a b": "x"}, "headers."},
 		{"headers", map[string]any{"X-A": "line\r\nX-B: y"}, "headers.X-A"},
 		{"headers", map[string]any{"X-A": "1", "x-a": "2"}, "headers.X-A"},
+		{"headers", map[string]any{"X-A": "", "x-a": ""}, "headers.X-A"},
+		{"headers", map[string]any{"Webhook-%d": "x"}, "headers.Webhook-%d"},
 		{"headers", map[string]any{"X-A": 1}, "headers.X-A"},
 		{"headers", []string{"X-A"}, "headers"},
 		{"headers", many, "headers"},
@@ -246,7 +248,7 @@ func TestATestOfOneSubscriptionUsesItsInput(t *testing.T) {
 	var sent []schemas.Delivery
 	w.deliverTests(func(d *schemas.Delivery, at *schemas.Attempt) {
 		sent = append(sent, *d)
-		at.Outcome, at.Status = schemas.Delivered, 204
+		at.Outcome, at.Status, at.ResponseBody = schemas.Delivered, 204, "thanks"
 		if string(d.SubscriptionID) == other {
 			at.Outcome, at.Status, at.ErrorClass = schemas.Dead, 500, schemas.ErrorStatus
 		}
@@ -254,13 +256,17 @@ func TestATestOfOneSubscriptionUsesItsInput(t *testing.T) {
 	path := hooksPath + "/" + id
 	a.do("PATCH", path, map[string]any{"is_active": false}).want(200)
 	r := a.do("POST", path+"/test", `{"event_type": "payment.received", "test_data": {"n": 1.50, "deep": {"a": [null]}}, "unknown": 1}`).want(200).
-		is("success", true, "data.status", "success", "data.status_code", 204, "data.subscription_id", id)
+		is("success", true, "data.status", "success", "data.status_code", 204, "data.subscription_id", id, "data.response_body", "thanks")
 	if len(sent) != 1 || r.text("data.delivery_id") != string(sent[0].ID) || sent[0].EventType != schemas.PaymentReceived || sent[0].Trigger != schemas.TriggerTest ||
 		!strings.Contains(sent[0].Payload, `"data":{"n": 1.50, "deep": {"a": [null]}}`) || !strings.Contains(sent[0].Payload, `"event_type":"payment.received"`) {
 		t.Errorf("sent %+v", sent)
 	}
 	a.do("POST", hooksPath+"/"+other+"/test", map[string]any{"event_type": "test.webhook"}).want(200).is("success", false, "data.status", "failed", "data.status_code", 500)
+	// What an endpoint answers is its owner's to read.
+	platform := w.key("platform", "webhooks:manage")
+	platform.do("POST", path+"/test", map[string]any{"event_type": "test.webhook"}).want(200).is("data.status", "success", "data.response_body", "")
 	before := w.outbox()
+	a.do("POST", path+"/test", map[string]any{"event_type": "test.webhook", "test_data": map[string]any{"x": strings.Repeat("x", 20_000)}}).refused(413, "test_data_too_large")
 	for body, field := range map[string]string{`{}`: "event_type", `{"event_type":"test.webhook","test_data":[1]}`: "test_data", `{"event_type":1}`: "event_type"} {
 		if got := a.do("POST", path+"/test", body).want(422).text("errors.0.field"); got != field {
 			t.Errorf("%s blames %q", body, got)

@@ -194,3 +194,18 @@ func TestWhatASubscriptionMayNotBe(t *testing.T) {
 		t.Errorf("%d outbox rows after refusals", n)
 	}
 }
+
+func TestAnAgentHasABoundedNumberOfSubscriptions(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	first := a.do("POST", hooksPath, hook("https://agent.example/0")).want(200).text("data.id")
+	w.exec(`insert into webhook_subscriptions select (jsonb_populate_record(s, jsonb_build_object('id', 'sub_' || i, 'webhook_url', 'https://agent.example/' || i))).*
+		from webhook_subscriptions s, generate_series(1, $1::int - 1) i where s.id = $2`, producers.MaxSubscriptions, first)
+	a.do("POST", hooksPath, hook("https://agent.example/more")).refused(409, "too_many_subscriptions")
+	a.do("POST", hooksPath, hook("https://agent.example/0")).want(200).is("data.id", first) // which it has
+	a.do("DELETE", hooksPath+"/"+first, nil).want(200)
+	a.do("POST", hooksPath, hook("https://agent.example/more")).want(200)
+	p := w.key("platform", "webhooks:manage")
+	w.exec(`update webhook_subscriptions set agent_id = $1`, p.agent)
+	p.do("POST", hooksPath, hook("https://platform.example/")).want(200)
+}

@@ -80,7 +80,7 @@ func (s *server) testWebhooks(r *http.Request, p auth.Principal) (answer, error)
 		return answer{}, err
 	}
 	for i := range sent {
-		v.Results[i] = resultOf(&sent[i], first[sent[i].ID])
+		v.Results[i] = resultOf(&sent[i], first[sent[i].ID], p.Agent)
 		if v.Results[i].Status == "success" {
 			v.Successful++
 		}
@@ -122,7 +122,7 @@ func (s *server) testSubscription(r *http.Request, p auth.Principal) (answer, er
 	if err != nil {
 		return answer{}, err
 	}
-	v := resultOf(&sent, first[sent.ID])
+	v := resultOf(&sent, first[sent.ID], p.Agent)
 	return answer{data: v, message: "Test webhook sent", refused: v.Status == "failed"}, nil
 }
 
@@ -228,12 +228,16 @@ func (s *server) firstAttempts(ctx context.Context, p auth.Principal, sent []pro
 	}
 }
 
-func resultOf(d *producers.TestDelivery, a *schemas.Attempt) testResult {
+// resultOf shows what the endpoint answered to its owner only, as the log does.
+func resultOf(d *producers.TestDelivery, a *schemas.Attempt, viewer schemas.AgentID) testResult {
 	v := testResult{AgentName: d.AgentName, Subscription: d.Subscription, Delivery: d.ID, Status: "pending"}
 	if a == nil {
 		return v
 	}
-	v.Attempt, v.Attempts, v.Took, v.ResponseBody = a.Number, a.Number, a.DurationMS, firstRunes(a.ResponseBody, 500)
+	v.Attempt, v.Attempts, v.Took, v.ResponseBody = a.Number, a.Number, a.DurationMS, ""
+	if a.AgentID == viewer {
+		v.ResponseBody = firstRunes(a.ResponseBody, 500)
+	}
 	if a.Status != 0 {
 		v.StatusCode = &a.Status
 	}

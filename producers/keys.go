@@ -54,10 +54,12 @@ func (p *Producer) CreateAgent(ctx context.Context, s store.Scope, o *Once, by s
 // key of the administrator who asks; it must be live and cannot give away what it
 // does not have. An empty one is the operator, who works on the database itself.
 func (p *Producer) CreateKey(ctx context.Context, s store.Scope, o *Once, by schemas.KeyID, in NewKey) (KeyAnswer, error) {
-	if err := in.check(time.Now()); err != nil {
-		return KeyAnswer{}, err
-	}
 	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (KeyAnswer, error) {
+		// Here, since it asks the clock: what was done stays done when it is asked for
+		// again after the key's end.
+		if err := in.check(time.Now()); err != nil {
+			return KeyAnswer{}, err
+		}
 		giver, err := grantor(ctx, tx, by)
 		if err != nil {
 			return KeyAnswer{}, err
@@ -107,10 +109,10 @@ func (p *Producer) RevokeKey(ctx context.Context, s store.Scope, by, id schemas.
 // overlap, or at once. The subscriptions of the agent do not notice.
 func (p *Producer) RotateKey(ctx context.Context, s store.Scope, o *Once, by, id schemas.KeyID, in Rotation) (KeyAnswer, error) {
 	now := schemas.Stamp(time.Now())
-	if err := checkExpiry(in.ExpiresAt, now); err != nil {
-		return KeyAnswer{}, err
-	}
 	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (KeyAnswer, error) {
+		if err := checkExpiry(in.ExpiresAt, now); err != nil {
+			return KeyAnswer{}, err
+		}
 		giver, err := grantor(ctx, tx, by)
 		if err != nil {
 			return KeyAnswer{}, err

@@ -54,6 +54,11 @@ func mayNotify(ctx context.Context, tx *store.Tx, s store.Scope, host schemas.Ho
 func send(ctx context.Context, tx *store.Tx, host schemas.HostID, in NewNotification) (schemas.Notification, error) {
 	now := schemas.Stamp(time.Now())
 	if in.ExpiresAt != nil {
+		// Asked here and not before the command, so that a repetition after that moment
+		// still gets the answer of the first.
+		if !in.ExpiresAt.After(now) {
+			return schemas.Notification{}, schemas.Refuse(schemas.Rule, "expires_in_past", "expires_at", "min", "expires_at must be in the future")
+		}
 		t := schemas.Stamp(*in.ExpiresAt)
 		in.ExpiresAt = &t
 	}
@@ -93,14 +98,12 @@ func (p *Producer) SendNotifications(ctx context.Context, s store.Scope, o *Once
 				err = mayNotify(ctx, tx, s, host)
 				may[host] = err
 			}
-			if refusal, ok := errors.AsType[*schemas.Error](err); ok {
-				a.Results[i].Refusal = refusal
-				continue
-			}
 			if err == nil {
 				a.Results[i].Notification, err = send(ctx, tx, host, in[i].NewNotification)
 			}
-			if err != nil {
+			if refusal, ok := errors.AsType[*schemas.Error](err); ok {
+				a.Results[i].Refusal = refusal
+			} else if err != nil {
 				return a, err
 			}
 		}

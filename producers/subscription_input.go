@@ -219,13 +219,14 @@ var taken = []string{
 }
 
 func checkHeaders(given map[string]schemas.Secret) (map[string]schemas.Secret, error) {
-	bad := func(name, format string, args ...any) error {
-		return schemas.Refuse(schemas.Malformed, "invalid_header", "headers."+name, "header", "headers."+name+" "+format, args...)
+	bad := func(name, what string) error {
+		return schemas.Refuse(schemas.Malformed, "invalid_header", "headers."+name, "header", "headers.%s %s", name, what)
 	}
 	out := make(map[string]schemas.Secret, len(given))
 	size := 0
 	for name, v := range given {
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
+		_, twice := out[canonical]
 		size += len(name) + len(v)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
@@ -234,7 +235,7 @@ func checkHeaders(given map[string]schemas.Secret) (map[string]schemas.Secret, e
 			return nil, bad(canonical, "is a header that Krib sets itself, or that is about the connection")
 		case !httpguts.ValidHeaderFieldValue(v.Reveal()):
 			return nil, bad(canonical, "must not hold control characters")
-		case out[canonical] != "":
+		case twice:
 			return nil, bad(canonical, "is given more than once")
 		}
 		out[canonical] = v

@@ -44,6 +44,9 @@ func (p *Producer) CreateSubscription(ctx context.Context, s store.Scope, o *Onc
 			}
 			return SubscriptionAnswer{Subscription: *have, Existing: true}, nil
 		}
+		if err := mayHaveAnother(ctx, tx, s); err != nil {
+			return SubscriptionAnswer{}, err
+		}
 		now := schemas.Stamp(time.Now())
 		sub := store.Subscription{}
 		sub.ID, sub.AgentID, sub.CreatedAt, sub.EnabledAt, sub.Active = schemas.NewSubscriptionID(), s.Agent, now, now, true
@@ -63,6 +66,22 @@ func (p *Producer) CreateSubscription(ctx context.Context, s store.Scope, o *Onc
 		err = urlTaken()
 	}
 	return a, err
+}
+
+// MaxSubscriptions bounds what one agent has. Each event of its bookings may go to
+// all of them in one transaction of fan-out, which everybody else's events wait for;
+// a test goes to all of them too. The platform's are its operator's own.
+const MaxSubscriptions = 100
+
+func mayHaveAnother(ctx context.Context, tx *store.Tx, s store.Scope) error {
+	if s.Platform {
+		return nil
+	}
+	_, have, err := tx.Subscriptions(ctx, store.SubscriptionFilter{Agent: s.Agent, Limit: 1})
+	if err == nil && have >= MaxSubscriptions {
+		err = schemas.Errorf(schemas.Conflict, "too_many_subscriptions", "you have %d webhook subscriptions, which is the most that there may be; delete one first", have)
+	}
+	return err
 }
 
 // UpdateSubscription replaces what the owner may choose. It neither enables nor

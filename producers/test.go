@@ -10,6 +10,17 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
+// maxTestData bounds the data of a test: it goes to each subscription of the event in
+// one transaction of the outbox.
+const maxTestData = 16 << 10
+
+func checkTestData(data json.RawMessage) error {
+	if len(data) > maxTestData {
+		return schemas.Errorf(schemas.TooLarge, "test_data_too_large", "the data of a test may have at most %d bytes", maxTestData)
+	}
+	return nil
+}
+
 // A TestDelivery is one delivery that TestWebhooks has sent on its way.
 type TestDelivery struct {
 	ID           schemas.DeliveryID
@@ -23,6 +34,9 @@ type TestDelivery struct {
 func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schemas.EventType, data json.RawMessage) ([]TestDelivery, error) {
 	if !event.Subscribable() {
 		return nil, checkEvents("event_type", []schemas.EventType{event})
+	}
+	if err := checkTestData(data); err != nil {
+		return nil, err
 	}
 	return update(ctx, p, s, func(ctx context.Context, tx *store.Tx) ([]TestDelivery, error) {
 		// A page is the bound: a test is for a person who waits for its answer.
@@ -57,6 +71,9 @@ func (p *Producer) TestWebhooks(ctx context.Context, s store.Scope, event schema
 func (p *Producer) TestSubscription(ctx context.Context, s store.Scope, id schemas.SubscriptionID, event schemas.EventType, data json.RawMessage) (TestDelivery, error) {
 	if !event.Subscribable() {
 		return TestDelivery{}, checkEvents("event_type", []schemas.EventType{event})
+	}
+	if err := checkTestData(data); err != nil {
+		return TestDelivery{}, err
 	}
 	return update(ctx, p, s, func(ctx context.Context, tx *store.Tx) (TestDelivery, error) {
 		sub, err := tx.Subscription(ctx, id)

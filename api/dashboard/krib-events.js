@@ -110,7 +110,7 @@ export class KribEvents {
     if (!this.#run) return;
     this.#run.abort();
     this.#channel.close();
-    this.#run = this.#channel = null;
+    this.#run = this.#channel = this.#held = null;
   }
 
   #end(error) {
@@ -127,32 +127,36 @@ export class KribEvents {
     this.#heard = Date.now();
     if (!this.#o.load) this.#position ??= this.#stored();
     await this.#read(signal, "start");
+    if (signal.aborted) return;
     this.#channel.postMessage({ ask: true });
     this.#watch(signal);
     if (!navigator.locks) return this.#lead(signal); // only where it is served without TLS: each tab for itself
     await navigator.locks.request(this.#name, { signal }, () => this.#lead(signal));
   }
 
-  // read brings the page's state up to date and then tells what came meanwhile.
+  // read brings the page's state up to date and then tells what came meanwhile. What
+  // is held belongs to this reading: a page that was paused and started again begins
+  // another one, and neither takes what is the other's.
   async #read(signal, reason) {
     if (this.#held) return; // one is under way, and holds what comes
     if (!this.#o.load) return;
-    this.#held = [];
-    for (let wait = 1000; ; wait = Math.min(wait * 2, 30000)) {
-      try {
-        const cursor = await this.#o.load(reason);
-        if (signal.aborted) break;
-        if (cursor) this.#move(cursor);
-        break;
-      } catch (e) {
-        if (signal.aborted) break;
-        if (refusal(e)) { this.#held = null; throw e; }
-        this.#set("offline", e);
-        await later(wait * (0.5 + Math.random()), signal, "online");
+    const held = this.#held = [];
+    try {
+      for (let wait = 1000; !signal.aborted; wait = Math.min(wait * 2, 30000)) {
+        try {
+          const cursor = await this.#o.load(reason);
+          if (cursor && !signal.aborted) this.#move(cursor);
+          break;
+        } catch (e) {
+          if (signal.aborted) break;
+          if (refusal(e)) throw e;
+          this.#set("offline", e);
+          await later(wait * (0.5 + Math.random()), signal, "online");
+        }
       }
+    } finally {
+      if (this.#held === held) this.#held = null;
     }
-    const held = this.#held;
-    this.#held = null;
     if (!signal.aborted) held.forEach((m) => this.#hear(m));
   }
 
@@ -264,6 +268,7 @@ export class KribEvents {
         return this.#set(data.behind ? "behind" : "live", data.lag_ms);
       case "resync": {
         this.#move(id);
+        if (!this.#o.load) return void this.#o.onState?.(this.#state, { resync: data.reason }); // it must hear of it all the same
         const { signal } = this.#run;
         this.#read(signal, data.reason).catch((e) => { if (!signal.aborted) this.#end(e); });
         return;
