@@ -171,3 +171,18 @@ func TestOldAttemptsAreDroppedByTheMonth(t *testing.T) {
 		t.Errorf("partitions %q, want %q", months, want)
 	}
 }
+
+// A month after a time with a zone is one in the session's zone: from the first of
+// March in Paris it leads back into March.
+func TestMonthsOfAttemptsAreCountedInUTC(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	for _, zone := range []string{"Europe/Paris", "America/New_York", "Asia/Dubai"} {
+		g.exec(`set time zone '` + zone + `'; select krib_attempt_partitions('2031-03-01 12:00Z'); select krib_attempt_partitions('2031-12-31 23:59Z'); reset time zone`)
+		got := g.texts(`select right(relname::text, 6) from pg_class where relispartition and relkind = 'r' and relname ~ '^webhook_attempts_203[12]' order by 1`)
+		if want := []string{"203103", "203104", "203112", "203201"}; !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", zone, got, want)
+		}
+		g.exec(`drop table webhook_attempts_203103, webhook_attempts_203104, webhook_attempts_203112, webhook_attempts_203201`)
+	}
+}

@@ -21,8 +21,8 @@ type ReplayJobs struct {
 	DB *DB // in RoleJobs
 }
 
-// takeReplay prefers what somebody waits for, a single delivery and a count, and
-// else who has waited longest. To one subscription one range is sent at a time. And
+// takeReplay prefers the first turn of what somebody waits for, a single delivery
+// and a count, and else who has waited longest. To one subscription one range is sent at a time. And
 // none begins before the relay has published all that was accepted before it, since
 // its end in the log is fixed then.
 const takeReplay = `
@@ -34,7 +34,7 @@ with next as (
       where o.subscription_id = r.subscription_id and o.id <> r.id and o.state = 'running' and o.delivery_id = '' and not o.dry_run))
     and (r.state = 'running' or not exists (
       select from (select created_at from outbox order by id limit 1) oldest where oldest.created_at <= r.lease_until))
-  order by (r.delivery_id <> '' or r.dry_run) desc, r.lease_until, r.run
+  order by (r.state = 'waiting' and (r.delivery_id <> '' or r.dry_run)) desc, r.lease_until, r.run
   limit 1
   for no key update skip locked)
 update webhook_replays r

@@ -273,7 +273,7 @@ func (w *Worker) poisonedRecord(r *kgo.Record, cause error) {
 	if err != nil {
 		return
 	}
-	w.in.Client().Produce(context.Background(), p, func(_ *kgo.Record, err error) {
+	w.in.Client().TryProduce(context.Background(), p, func(_ *kgo.Record, err error) {
 		if err != nil {
 			w.logger.Error("a poison record was not written", slog.Any("error", err))
 		}

@@ -160,7 +160,7 @@ func (s *holds) believed(v *schemas.Hold, now time.Time) *hold {
 // ever would.
 func (w *Worker) forgetHold(v *schemas.Hold, partition int32) {
 	v.Outstanding = nil
-	w.in.Client().Produce(context.Background(), holdRecord(v, partition, ""), func(_ *kgo.Record, err error) {
+	w.in.Client().TryProduce(context.Background(), holdRecord(v, partition, ""), func(_ *kgo.Record, err error) {
 		if err != nil {
 			w.logger.Warn("a hold that is over was not removed; the next owner tries again", slog.Any("error", err))
 		}

@@ -174,12 +174,13 @@ func (s *holds) behind(j *job, now time.Time) time.Duration {
 }
 
 // awayFor is how long to wait for what is due at a moment. What is overdue is
-// asked for less and less often: the mover may be behind, or the record lost.
+// asked for less and less often, to a bound: the mover or this reader may be behind,
+// and what is waited for stand a few records further; or it is lost.
 func awayFor(due, now time.Time) time.Duration {
 	if d := due.Sub(now); d > 0 {
 		return d
 	}
-	return max(now.Sub(due)/2, time.Millisecond)
+	return min(max(now.Sub(due)/2, time.Millisecond), maxTurn)
 }
 
 // stays says that a job is undecided and comes back from its tier when it is due.

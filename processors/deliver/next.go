@@ -73,6 +73,9 @@ func attemptOf(d *schemas.Delivery, a answer, at time.Time) schemas.Attempt {
 		StartedAt: schemas.Stamp(at), DurationMS: a.took.Milliseconds(), Status: a.status,
 		ResponseBody: a.body, DeliveryCreatedAt: d.CreatedAt,
 	}
+	if a.took > 0 {
+		rec.DurationMS = max(rec.DurationMS, 1) // 0 says that no request was made
+	}
 	if a.err != nil {
 		rec.Error = safe([]byte(describe(a.err)), 500)
 	}

@@ -319,3 +319,47 @@ func TestAnotherOrderingLetsGo(t *testing.T) {
 		return len(calls(to, "/", "a")) > 1
 	})
 }
+
+// Held behind what has just failed, an event is put on the same tier: there before
+// it, it would come back before it, find it away, and follow it in short hops.
+func TestWhatIsHeldGoesToTheTierBehindWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, time.Hour)
+	hold := make(chan struct{})
+	to := testenv.Receiver(t, func(r testenv.Request) testenv.Response {
+		if r.Path == "/witness" {
+			return testenv.Response{}
+		}
+		return testenv.Response{Status: http.StatusInternalServerError, Hang: hold}
+	})
+	w.subscribe("sub_1", to.URL()+"/", ordered(schemas.OrderBooking))
+	w.subscribe("sub_2", to.URL()+"/witness")
+	w.work()
+	w.deliver(delivery("sub_1", "a", 1), delivery("sub_1", "a", 2), delivery("sub_1", "a", 3), delivery("sub_2", "b", 1))
+	testenv.Eventually(t, "what was written after them has come", func() bool { return len(calls(to, "/witness", "b")) == 1 })
+	close(hold)
+	for i, d := range read[schemas.Delivery](w, schemas.TierTopic(time.Hour), 3) {
+		if d.Sequence != int64(i+1) {
+			t.Errorf("the %d. on the tier is event %d", i+1, d.Sequence)
+		}
+	}
+}
+
+// A delivery whose turn under a rate limit has come, because the limit was lifted,
+// is not away until that turn when it fails.
+func TestATurnThatMeansNothingAnyMoreHoldsNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 200*ms, time.Hour)
+	to := testenv.Receiver(t, failingEvents(map[string]int{"/ evt_a_1": 1}))
+	w.subscribe("sub_1", to.URL(), ordered(schemas.OrderBooking))
+	w.work()
+	w.move()
+	first := delivery("sub_1", "a", 1)
+	turn := schemas.Stamp(time.Now().Add(3 * time.Hour))
+	first.TurnAt, first.Hop = &turn, 1
+	w.deliver(first)
+	w.attempts(1)
+	w.deliver(delivery("sub_1", "a", 2))
+	w.attempts(3)
+	checkCalls(t, to, "/", "a", "1#1", "1#2", "2#1")
+}

@@ -22,7 +22,8 @@ type choices struct {
 
 // choose takes a subscription's choices. Tests are neither ordered nor limited.
 func (l *lane) choose(c choices, now time.Time) {
-	if c.url == "" {
+	if c.url == "" { // deleted, or not known yet: nothing is sent, and what waits shall hear of it
+		l.setPace(0, now)
 		return
 	}
 	l.moved(c.url)

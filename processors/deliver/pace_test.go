@@ -130,7 +130,7 @@ func TestWhatIsOverdueIsAskedForLessAndLessOften(t *testing.T) {
 	t.Parallel()
 	due := time.Now()
 	for now, want := range map[time.Duration]time.Duration{
-		-time.Minute: time.Minute, 0: time.Millisecond, 10 * time.Second: 5 * time.Second, time.Hour: 30 * time.Minute,
+		-time.Minute: time.Minute, 0: time.Millisecond, 10 * time.Second: 5 * time.Second, 4 * time.Minute: 2 * time.Minute, time.Hour: maxTurn,
 	} {
 		if got := awayFor(due, due.Add(now)); got != want {
 			t.Errorf("%v after it was due: %v, want %v", now, got, want)

@@ -229,7 +229,11 @@ func (s *lanes) parkLocked(j *job, wait time.Duration, why parkReason, now time.
 	if why != parkHeld { // else a hold remembers it, for as long as its ordering is asked for
 		j.lane.remember(j, now.Add(tier))
 	}
-	s.holds.stays(j, j.lane.ordering, backAt(&j.d, tier, now))
+	d := j.d
+	if why != parkTurn {
+		d.TurnAt = nil // a turn of another limit, or one that it will ask for again
+	}
+	s.holds.stays(j, j.lane.ordering, backAt(&d, tier, now))
 	s.park(j, tier, why)
 }
 

@@ -83,9 +83,10 @@ func (s *subscriptions) apply(r *kgo.Record) {
 	id := schemas.SubscriptionID(r.Key)
 	if len(r.Value) == 0 {
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		delete(s.byID, id)
 		s.deleted[id] = struct{}{}
+		s.mu.Unlock()
+		s.changed(id)
 		return
 	}
 	sub, err := schemas.Decode[schemas.Subscription](r.Value)
@@ -177,7 +178,11 @@ func (s *subscriptions) choices(id schemas.SubscriptionID) choices {
 	if sub == nil {
 		return choices{}
 	}
-	return choices{url: sub.URL, ordering: sub.Ordering, perMinute: sub.RateLimit}
+	c := choices{url: sub.URL, ordering: sub.Ordering, perMinute: sub.RateLimit}
+	if !sub.Active {
+		c.perMinute = 0 // nothing is sent: what waits is withheld, and at once
+	}
+	return c
 }
 
 // lookup is nil only for what was deleted.

@@ -69,10 +69,9 @@ func (w *Worker) conclude(j *job, a answer, at time.Time) {
 		w.holds.leaves(j)
 	} else {
 		d := j.d
-		d.NotBefore = n.notBefore
+		d.NotBefore, d.TurnAt = n.notBefore, nil // its turn has come
 		w.holds.stays(j, w.subs.choices(d.SubscriptionID).ordering, backAt(&d, n.tier, now))
 	}
-	w.lanes.ended(j, w.lesson(v, a, now))
 	records := []*kgo.Record{w.encode(string(schemas.Attempts), rec.Meta(), &rec, j)}
 	if n.topic != "" {
 		d := j.d
@@ -86,6 +85,10 @@ func (w *Worker) conclude(j *job, a answer, at time.Time) {
 		records = append(records, w.encode(n.topic, d.Meta(now), &d, j))
 	}
 	w.put(j, records)
+	// Afterwards, since it lets the next of the booking go. Held behind this one, that
+	// is put on a tier at once; there before it, it would come back before it too, find
+	// it still away, and follow it in short hops from then on.
+	w.lanes.ended(j, w.lesson(v, a, now))
 }
 
 // lesson is what an answer says about the endpoint. A refused address or a bad
@@ -138,15 +141,16 @@ func (w *Worker) ours(j *job, cause error) {
 	})
 	buried := j.d.Trigger == schemas.TriggerTest || len(w.ladder) == 0
 	tier := tierFor(w.ladder, oursWait, parkOurs)
+	j.d.TurnAt = nil // its turn has come
 	if !buried {
 		w.holds.stays(j, w.subs.choices(j.d.SubscriptionID).ordering, backAt(&j.d, tier, time.Now()))
 	}
-	w.lanes.ended(j, result{})
 	if buried {
 		w.bury(j, schemas.ErrorOurs, "the delivery could not be made for a reason on our side")
-		return
+	} else {
+		w.park(j, tier, parkOurs)
 	}
-	w.park(j, tier, parkOurs)
+	w.lanes.ended(j, result{}) // afterwards, as in conclude
 }
 
 // park puts a begun job on a tier. It uses up no attempt and makes no attempt

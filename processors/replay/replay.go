@@ -213,6 +213,8 @@ func (r *Runner) slice(ctx context.Context, job *schemas.Replay, owner string) (
 			return ending{pause: fullPause}, nil
 		case time.Now().After(over):
 			return ending{}, nil
+		case full && idle >= maxIdle: // others shall have the place of one that stands still
+			return ending{pause: fullPause}, nil
 		case full: // until some have ended
 			idle = wait(ctx, idle)
 			continue
