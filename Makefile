@@ -22,7 +22,7 @@ LINT_STAMP := $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
 VULN_STAMP := $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test e2e test-kafka test-kafka-cluster test-containers check containers fmt fmt-check lint vet tidy-check vuln bench microbench fuzz tools
+.PHONY: help run build test e2e chaos test-kafka test-kafka-cluster test-containers check containers fmt fmt-check lint vet tidy-check vuln bench microbench fuzz tools
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: ## all tests but the end-to-end ones; race detector, random order
 
 e2e: ## the whole program: the built binary, kills, clients
 	$(GO) test -race -shuffle=on -tags e2e -count=1 -timeout 30m ./internal/e2e/...
+
+chaos: ## kill the replicas of the stream a hundred times under load
+	KRIB_CHAOS_KILLS=100 $(GO) test -race -tags e2e -count=1 -timeout 30m -v -run TestTwoReplicasOfTheStream ./internal/e2e/...
 
 test-kafka: $(KAFKA_STAMP) ## the integration and e2e tests on a real Apache Kafka; needs a JDK and Maven
 	$(ON_KAFKA) KRIB_TEST_KAFKA_NODES=1 $(GO) test $(KAFKA_FLAGS) $(KAFKA_PACKAGES)

@@ -67,6 +67,16 @@ func (p *process) start() {
 	testenv.Eventually(p.t, "krib serve --roles="+p.roles+" is ready", func() bool { return strings.Contains(p.log.String(), "msg=ready") })
 }
 
+// url is where its API listens.
+func (p *process) url() string {
+	p.t.Helper()
+	m := readyLine.FindStringSubmatch(p.log.String())
+	if m == nil {
+		p.t.Fatalf("krib serve --roles=%s does not say where it listens", p.roles)
+	}
+	return "http://" + m[1]
+}
+
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.ended
