@@ -35,6 +35,7 @@ func chaosKills(t *testing.T) int {
 // A switcher is a dashboard that goes from one replica to another whenever its
 // stream ends, and ends it itself now and then.
 type switcher struct {
+	t    *testing.T
 	name string
 	k    krib // but for the URL
 
@@ -42,7 +43,7 @@ type switcher struct {
 	seen map[string]int // notifications by id
 }
 
-func (s *switcher) run(ctx context.Context, t *testing.T, replicas []*atomic.Pointer[string], from string) {
+func (s *switcher) run(ctx context.Context, replicas []*atomic.Pointer[string], from string) {
 	last := from
 	for i := 0; ctx.Err() == nil; i++ {
 		s.k.APIURL = *replicas[i%len(replicas)].Load()
@@ -50,7 +51,7 @@ func (s *switcher) run(ctx context.Context, t *testing.T, replicas []*atomic.Poi
 		last, _ = s.k.stream(ctx, last, func(f frame) bool {
 			switch f.Event {
 			case "resync":
-				t.Errorf("%s could not resume: %s", s.name, f.Data)
+				s.t.Errorf("%s could not resume: %s", s.name, f.Data)
 			case "notification":
 				var n struct {
 					Data struct {
@@ -58,7 +59,7 @@ func (s *switcher) run(ctx context.Context, t *testing.T, replicas []*atomic.Poi
 					} `json:"data"`
 				}
 				if err := json.Unmarshal([]byte(f.Data), &n); err != nil {
-					t.Errorf("frame %s: %v", f.Data, err)
+					s.t.Errorf("frame %s: %v", f.Data, err)
 				}
 				s.mu.Lock()
 				s.seen[n.Data.ID]++
@@ -102,8 +103,8 @@ func TestTwoReplicasOfTheStreamAreKilledAndNothingIsLostOrRepeated(t *testing.T)
 	var dashboards sync.WaitGroup
 	clients := make([]*switcher, 3)
 	for i := range clients {
-		clients[i] = &switcher{name: fmt.Sprint("dashboard ", i), k: k, seen: map[string]int{}}
-		dashboards.Go(func() { clients[i].run(watch, t, urls, from) })
+		clients[i] = &switcher{t: t, name: fmt.Sprint("dashboard ", i), k: k, seen: map[string]int{}}
+		dashboards.Go(func() { clients[i].run(watch, urls, from) })
 	}
 	load, stopLoad := context.WithCancel(t.Context())
 	sent := map[string]bool{}
