@@ -99,7 +99,7 @@ func (c *config) shared(s *settings, perHost string) {
 	s.add("KRIB_PULL_MAX_READERS", "1000", "agents' streams and polls of this process at a time", number(&c.pullMaxReaders, 1, 200_000))
 	s.add("KRIB_PULL_MAX_PER_KEY", "20", "of these, how many one API key may have", number(&c.pullMaxPerKey, 1, 200_000))
 	c.mail.settings(s)
-	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas", list(&c.corsOrigins))
+	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas: https://app.example.com; or * for all, without cookies", origins(&c.corsOrigins))
 }
 
 func (m *mailConfig) settings(s *settings) {

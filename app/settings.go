@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -113,6 +114,23 @@ func duration(p *time.Duration, low, high time.Duration) func(string) error {
 			return fmt.Errorf("%q must be a duration such as 30s or 5m, from %s to %s", v, low, high)
 		}
 		*p = d
+		return nil
+	}
+}
+
+// origins are compared as they stand, by the API and by the stream: a pattern would
+// be one of them only.
+func origins(p *[]string) func(string) error {
+	return func(v string) error {
+		if err := list(p)(v); err != nil {
+			return err
+		}
+		for _, o := range *p {
+			u, err := url.Parse(o)
+			if o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.Contains(o, "*")) {
+				return fmt.Errorf("%q must be an origin such as https://app.example.com, without a path, or *", o)
+			}
+		}
 		return nil
 	}
 }

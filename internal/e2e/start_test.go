@@ -84,6 +84,7 @@ func TestNonsenseIsRefusedWithItsName(t *testing.T) {
 		"KRIB_RETRY_TIERS=5s,banana": "KRIB_RETRY_TIERS", "WEBHOOK_TIMEOUT=never": "WEBHOOK_TIMEOUT", "SSE_MAX_CONNECTIONS=-1": "SSE_MAX_CONNECTIONS",
 		"KRIB_TOPIC_PARTITIONS=0": "KRIB_TOPIC_PARTITIONS", "LOG_LEVEL=loud": "log level",
 		"KRIB_SMTP_URL=mail.example.com": "KRIB_SMTP_URL", "KRIB_SMTP_URL=smtp://mail.example.com": "KRIB_MAIL_FROM",
+		"KRIB_CORS_ORIGINS=https://*.example.com": "KRIB_CORS_ORIGINS", "KRIB_CORS_ORIGINS=https://a.example.com/": "KRIB_CORS_ORIGINS",
 		"KRIB_MAIL_FROM=nobody": "KRIB_MAIL_FROM", "KRIB_DASHBOARD_URL=krib.example.com": "KRIB_DASHBOARD_URL",
 	} {
 		oneLine(t, fails(t, []string{env}, devArgs(t.TempDir())...), part)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -43,7 +44,7 @@ func (l *Log) next(ctx context.Context, pos []int64, want *schemas.Subscription,
 // history reads from Kafka up to where memory begins, in a bounded time. What the
 // log has compacted away is not there, and the reading goes on behind it.
 func (l *Log) history(ctx context.Context, pos []int64, want *schemas.Subscription, most limit) (page, error) {
-	leave, err := l.turn(ctx)
+	leave, err := l.turns.wait(ctx, want.AgentID)
 	if err != nil {
 		return page{}, err
 	}
@@ -72,17 +73,69 @@ func (l *Log) history(ctx context.Context, pos []int64, want *schemas.Subscripti
 	return page{}, fmt.Errorf("%w: %w", errBusy, err)
 }
 
-// turn waits until this reading is one of the few that may go on.
-func (l *Log) turn(ctx context.Context) (leave func(), err error) {
+// turns share out the few readings that may go on at a time. An agent has half of
+// them at most, however many streams it opens.
+type turns struct {
+	slots chan struct{}
+
+	mu     sync.Mutex
+	agents map[schemas.AgentID]*share
+}
+
+type share struct {
+	slots chan struct{}
+	users int // who wait or read
+}
+
+func newTurns() *turns {
+	return &turns{slots: make(chan struct{}, historyReaders), agents: map[schemas.AgentID]*share{}}
+}
+
+// wait blocks until this reading may go on, for turnTimeout at most. What it returns
+// ends the reading.
+func (s *turns) wait(ctx context.Context, agent schemas.AgentID) (leave func(), err error) {
+	own := s.join(agent)
 	t := time.NewTimer(turnTimeout)
 	defer t.Stop()
-	select {
-	case l.slots <- struct{}{}:
-		return func() { <-l.slots }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting to read history: %w", ctx.Err())
-	case <-t.C:
-		return nil, errBusy
+	var held []chan struct{}
+	leave = func() {
+		for _, c := range held {
+			<-c
+		}
+		s.part(agent, own)
+	}
+	for _, c := range []chan struct{}{own.slots, s.slots} { // its own first: it waits for itself before it waits with others
+		select {
+		case c <- struct{}{}:
+			held = append(held, c)
+		case <-ctx.Done():
+			leave()
+			return nil, fmt.Errorf("waiting to read history: %w", ctx.Err())
+		case <-t.C:
+			leave()
+			return nil, errBusy
+		}
+	}
+	return leave, nil
+}
+
+func (s *turns) join(agent schemas.AgentID) *share {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := s.agents[agent]
+	if own == nil {
+		own = &share{slots: make(chan struct{}, historyReaders/2)}
+		s.agents[agent] = own
+	}
+	own.users++
+	return own
+}
+
+func (s *turns) part(agent schemas.AgentID, own *share) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if own.users--; own.users == 0 {
+		delete(s.agents, agent)
 	}
 }
 

@@ -74,7 +74,7 @@ type Log struct {
 	log     *slog.Logger
 	metrics *metrics
 	id      topicID
-	slots   chan struct{} // of the readers of history
+	turns   *turns // of the readers of history
 
 	started   chan struct{} // closed, by startOnce, when the head that was seen at start is reached
 	startOnce sync.Once
@@ -93,7 +93,7 @@ func New(o Options) (*Log, error) {
 	o.setDefaults()
 	l := &Log{
 		opts: o, log: o.Logger,
-		slots:    make(chan struct{}, historyReaders),
+		turns:    newTurns(),
 		started:  make(chan struct{}),
 		parts:    make([]partition, o.Life.Partitions),
 		byAgent:  map[schemas.AgentID]map[*reader]struct{}{},
