@@ -3,6 +3,7 @@ package pull_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -308,38 +309,49 @@ func TestASlowReaderIsLetGoAndGoesOnFromItsCursor(t *testing.T) {
 	slow, fast := r.follow(k, nil), r.follow(mark, nil)
 	slow.wantControl("connected", "")
 	fast.wantControl("connected", "")
-	start := time.Now()
-	ids := w.many("bkg_", 120, 8<<10, "agent_1")
-	testenv.Eventually(t, "it has read nothing for a while", func() bool { return time.Since(start) > 2*time.Second })
-	fast.want(w.publish(happening("bkg_mark", 1, schemas.BookingCreated, "agent_2"))...)
+	// Where this process is too busy to serve a stream from memory, it serves it from
+	// the log and lets nobody go; so it is tried again.
+	for round := 0; r.metric("krib_pull_disconnects_total", "slow_consumer") == 0; round++ {
+		if round == 5 {
+			t.Fatal("the slow reader was never let go")
+		}
+		slow.want(w.publish(happening(fmt.Sprint("bkg_first_", round), 1, schemas.BookingCreated, "agent_1"))...)
+		begun := time.Now()
+		ids := w.many(fmt.Sprint("bkg_", round, "_"), 500, 2<<10, "agent_1")
+		testenv.Eventually(t, "it has read nothing for a while", func() bool { return time.Since(begun) > 2*time.Second })
+		fast.want(w.publish(happening(fmt.Sprint("bkg_mark_", round), 1, schemas.BookingCreated, "agent_2"))...)
+		var got []string
+		got, slow = r.drain(slow, k, len(ids))
+		same(t, "over all connections", got, ids)
+	}
+}
 
-	var got []string
-	for connections := 1; len(got) < len(ids); connections++ {
-		for {
-			e, err := slow.r.Next()
+// drain reads events, over as many connections as it takes, and what they ended with.
+func (r *replica) drain(s *stream, k key, n int) (ids []string, last *stream) {
+	t := r.w.t
+	t.Helper()
+	for connections := 1; ; connections++ {
+		for len(ids) < n {
+			e, err := s.r.Next()
 			if err != nil {
 				break
 			}
-			slow.id = e.ID
+			s.id = e.ID
 			if e.Name == "disconnect" && (!strings.Contains(e.Data, `"slow_consumer"`) || !strings.Contains(e.Data, e.ID)) {
 				t.Errorf("got %s", e.Data)
 			}
 			var v event
 			if err := json.Unmarshal([]byte(e.Data), &v); err == nil && v.ID != "" {
-				got = append(got, v.ID)
+				ids = append(ids, v.ID)
 			}
-			if len(got) == len(ids) {
-				break
-			}
+		}
+		if len(ids) == n {
+			return ids, s
 		}
 		if connections > 100 {
-			t.Fatalf("after %d connections %d of %d", connections, len(got), len(ids))
+			t.Fatalf("after %d connections %d of %d", connections, len(ids), n)
 		}
-		slow = r.follow(k, nil, "Last-Event-ID", slow.id)
-	}
-	same(t, "over all connections", got, ids)
-	if r.metric("krib_pull_disconnects_total", "slow_consumer") == 0 {
-		t.Error("the slow reader was never let go")
+		s = r.follow(k, nil, "Last-Event-ID", s.id)
 	}
 }
 
