@@ -23,6 +23,25 @@ func (o Offsets) Reached(r *kgo.Record) (reached, known bool) {
 	return known && at > r.Offset, known
 }
 
+// Patiently repeats ask while it fails with what Kafka calls retriable, for half a
+// minute: a cluster that has just begun to keep groups has no coordinator for
+// longer than the client itself is patient.
+func Patiently(ctx context.Context, ask func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		err := ask()
+		if !kerr.IsRetriable(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
 // A Scanner reads parts of topics once, outside of any group. Close it.
 type Scanner struct {
 	c   Config
@@ -55,10 +74,14 @@ func (s *Scanner) Ends(ctx context.Context, topics ...string) (Offsets, error) {
 // Commits are what a group has committed for the topics; a partition without a
 // commit is not in them.
 func (s *Scanner) Commits(ctx context.Context, group string, topics ...string) (Offsets, error) {
-	got, err := s.adm.FetchOffsets(ctx, group)
-	if err == nil {
-		err = got.Error()
-	}
+	var got kadm.OffsetResponses
+	err := Patiently(ctx, func() error {
+		var err error
+		if got, err = s.adm.FetchOffsets(ctx, group); err != nil {
+			return err
+		}
+		return got.Error()
+	})
 	if errors.Is(err, kerr.GroupIDNotFound) { // it has never had a member
 		return Offsets{}, nil
 	}

@@ -96,7 +96,10 @@ func begin(ctx context.Context, c kafka.Config) error {
 		return err
 	}
 	defer cl.Close()
-	adm := kadm.NewClient(cl)
+	return kafka.Patiently(ctx, func() error { return commitMissing(ctx, kadm.NewClient(cl)) })
+}
+
+func commitMissing(ctx context.Context, adm *kadm.Client) error {
 	missing, err := uncommitted(ctx, adm)
 	if err != nil || len(missing) == 0 {
 		return err

@@ -65,7 +65,7 @@ type stream struct {
 	id    string // what the client has read up to
 	retry time.Duration
 	live  bool // it has been where memory reaches
-	slow  bool // the last write waited for the client
+	slow  bool // a write waited for the client, since it last was there
 }
 
 // run writes until the stream ends. The goroutine of the request is the writer: an
@@ -120,7 +120,9 @@ func (s *stream) step(ctx context.Context) (more bool, end *ending, err error) {
 	if behind && s.live && s.slow {
 		return false, &ending{codeSlow, "the connection does not keep up; resume from the last id"}, nil
 	}
-	s.live = s.live || !behind
+	if !behind {
+		s.live, s.slow = true, false
+	}
 	before := append([]int64(nil), s.pos...)
 	p, err := s.l.next(ctx, s.pos, &s.want, streamPage)
 	if err != nil {
@@ -164,7 +166,8 @@ func (s *stream) write(id string, frames ...[]byte) error {
 	if err := s.Write(frames...); err != nil {
 		return err
 	}
-	s.id, s.slow = id, time.Since(start) > slowWrite
+	// A heartbeat after it that was taken at once does not say that the client kept up.
+	s.id, s.slow = id, s.slow || time.Since(start) > slowWrite
 	return nil
 }
 

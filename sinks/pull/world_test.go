@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/encoding/json"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/api"
 	"github.com/krib-ai/krib/api/auth"
@@ -333,6 +334,25 @@ func (w *world) many(prefix string, n, bytes int, agent schemas.AgentID) (ids []
 		e := happening(fmt.Sprintf("%s%d", prefix, i), 1, schemas.BookingCreated, agent)
 		e.Booking.SpecialRequests = strings.Repeat("x", bytes)
 		ids = append(ids, w.publish(e)...)
+	}
+	return ids
+}
+
+// atOnce is many that a broker need not take one by one.
+func (w *world) atOnce(prefix string, n, bytes int, agent schemas.AgentID) (ids []string) {
+	w.t.Helper()
+	var rs []*kgo.Record
+	for i := range n {
+		e := happening(fmt.Sprintf("%s%d", prefix, i), 1, schemas.BookingCreated, agent)
+		e.Booking.SpecialRequests = strings.Repeat("x", bytes)
+		r, err := kafka.Encode(topic, string(e.Booking.ID), e.Meta(), e)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		rs, ids = append(rs, r), append(ids, string(e.ID))
+	}
+	if err := w.c.Client.ProduceSync(w.t.Context(), rs...).FirstErr(); err != nil {
+		w.t.Fatal(err)
 	}
 	return ids
 }
