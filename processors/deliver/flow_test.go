@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,6 +144,37 @@ func TestHangingEndpointDoesNotStopOthers(t *testing.T) {
 		t.Error("nothing hung")
 	}
 	close(held)
+}
+
+// Behind a balancer of which one of two servers is broken, half of what is sent
+// arrives: the breaker may slow that down, and must not bring it to a halt.
+func TestAnEndpointThatFailsEveryOtherRequestGetsAllOfItsEvents(t *testing.T) {
+	t.Parallel()
+	const events = 60
+	tiers := slices.Concat(slices.Repeat([]time.Duration{100 * ms}, 20), slices.Repeat([]time.Duration{300 * ms}, 20), []time.Duration{2 * time.Second})
+	w := newWorld(t, 1, tiers...)
+	var requests atomic.Int64
+	to := testenv.Receiver(t, func(testenv.Request) testenv.Response {
+		if requests.Add(1)%2 == 0 {
+			return testenv.Response{Status: http.StatusBadGateway}
+		}
+		return testenv.Response{}
+	})
+	w.subscribe("sub_1", to.URL())
+	for n := range events {
+		w.deliver(delivery("sub_1", schemas.BookingID(fmt.Sprint("bkg_", n)), 1))
+	}
+	w.move()
+	w.work()
+	delivered := func() (n int) {
+		for _, a := range w.attempts(w.count(string(schemas.Attempts))) {
+			if a.Outcome == schemas.Delivered {
+				n++
+			}
+		}
+		return n
+	}
+	testenv.Eventually(t, "every event is delivered", func() bool { return delivered() == events })
 }
 
 func TestParkedRecordIsNotARepeatWhenItReturns(t *testing.T) {

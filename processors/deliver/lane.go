@@ -140,7 +140,7 @@ func (l *lane) moved(url string) {
 
 func (l *lane) newBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
 	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		MaxRequests:  2, // probes at a time, and successes that close it
+		MaxRequests:  1, // probes at a time, and successes in a row that close it
 		Interval:     time.Minute,
 		BucketPeriod: 10 * time.Second,
 		// shutTill decides when probes go out; the breaker's own wait has to be over
