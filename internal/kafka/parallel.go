@@ -11,6 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// DefaultSpan is how many records of a partition may be uncommitted.
+const DefaultSpan = 10_000
+
 // ParallelOptions configure a Parallel consumer. Group, Topics or Pattern, and
 // Handle are required.
 type ParallelOptions struct {
@@ -28,7 +31,7 @@ type ParallelOptions struct {
 	Revoked func(topic string, partition int32)
 	// MaxRecords and MaxBytes bound the uncommitted span of one partition: what a
 	// crash repeats, and what memory holds. Above either, the partition's fetching
-	// is paused. Defaults: 10,000 records, 32 MB.
+	// is paused. Defaults: DefaultSpan records, 32 MB.
 	MaxRecords int
 	MaxBytes   int64
 	// Drain is how long a leaving partition waits for what is in flight before it
@@ -58,7 +61,7 @@ type topicPartition struct {
 // context that has ended, for Run closes the client.
 func NewParallel(c Config, o ParallelOptions) (*Parallel, error) {
 	if o.MaxRecords == 0 {
-		o.MaxRecords = 10_000
+		o.MaxRecords = DefaultSpan
 	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 32 << 20

@@ -3,8 +3,10 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -14,8 +16,34 @@ import (
 // holds something is another client made, of the given name.
 func ReadPartition(ctx context.Context, cl *kgo.Client, c Config, name, topic string, partition int32, apply func(*kgo.Record)) error {
 	pos, end, err := boundsOf(ctx, cl, topic, partition)
-	if err != nil || pos >= end {
+	if err != nil {
 		return err
+	}
+	return readBetween(ctx, c, name, topic, partition, pos, end, apply)
+}
+
+// ReadSince is ReadPartition from the first record whose timestamp is since or
+// later, and of at most the last most records. A partition that the topic does not
+// have is kerr.UnknownTopicOrPartition.
+func ReadSince(ctx context.Context, cl *kgo.Client, c Config, name, topic string, partition int32, since time.Time, most int64, apply func(*kgo.Record)) error {
+	_, end, err := boundsOf(ctx, cl, topic, partition)
+	if err != nil {
+		return err
+	}
+	listed, err := kadm.NewClient(cl).ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
+	if err != nil {
+		return fmt.Errorf("asking where %s was at a time: %w", topic, err)
+	}
+	from, err := offsetIn(listed, topic, partition)
+	if err != nil {
+		return err
+	}
+	return readBetween(ctx, c, name, topic, partition, max(from, end-most), end, apply)
+}
+
+func readBetween(ctx context.Context, c Config, name, topic string, partition int32, pos, end int64, apply func(*kgo.Record)) error {
+	if pos >= end {
+		return nil
 	}
 	c.Registry = nil // several may be read at once, and metrics of one name clash
 	reader, err := kgo.NewClient(append(c.Options(name), FromPositions(topic, map[int32]int64{partition: pos})...)...)
@@ -49,15 +77,20 @@ func boundsOf(ctx context.Context, cl *kgo.Client, topic string, partition int32
 	if err != nil {
 		return 0, 0, fmt.Errorf("asking for the start of %s: %w", topic, err)
 	}
-	for _, listed := range []kadm.ListedOffsets{ends, starts} {
-		o, ok := listed.Lookup(topic, partition)
-		if !ok {
-			return 0, 0, fmt.Errorf("asking for the bounds of %s: it has no partition %d", topic, partition)
-		}
-		if o.Err != nil {
-			return 0, 0, fmt.Errorf("asking for the bounds of %s: %w", topic, o.Err)
-		}
-		start, end = o.Offset, max(end, o.Offset)
+	if end, err = offsetIn(ends, topic, partition); err != nil {
+		return 0, 0, err
 	}
-	return start, end, nil
+	start, err = offsetIn(starts, topic, partition)
+	return start, end, err
+}
+
+func offsetIn(listed kadm.ListedOffsets, topic string, partition int32) (int64, error) {
+	o, ok := listed.Lookup(topic, partition)
+	if !ok {
+		return 0, fmt.Errorf("asking for the bounds of %s: it has no partition %d: %w", topic, partition, kerr.UnknownTopicOrPartition)
+	}
+	if o.Err != nil {
+		return 0, fmt.Errorf("asking for the bounds of %s: %w", topic, o.Err)
+	}
+	return o.Offset, nil
 }

@@ -121,10 +121,10 @@ func New(o Options) (*Worker, error) {
 	w.subs = newSubscriptions(o.Ring, o.Logger, w.poisonedRecord)
 	w.subs.changed = w.lanes.changed
 	w.holds.bound, w.holds.full = w.longest(), w.metrics.unheld.Inc
-	w.lanes.attempt, w.lanes.park, w.lanes.bury, w.lanes.supersede = w.attempt, w.park, w.bury, w.supersede
+	w.lanes.attempt, w.lanes.park, w.lanes.bury, w.lanes.supersede, w.lanes.repeated = w.attempt, w.park, w.bury, w.supersede, w.repeated
 	w.lanes.repeat, w.lanes.choicesOf = w.metrics.repeats.Inc, w.subs.choices
 	w.lanes.testAge = o.Timeout + testGrace
-	w.gate = &gate{load: w.loadHolds, pass: w.lanes.arrive, warn: w.holdsUnread, parts: map[*kafka.Partition]*doorway{}}
+	w.gate = &gate{load: w.load, pass: w.lanes.arrive, warn: w.stateUnread, parts: map[*kafka.Partition]*doorway{}}
 	return w, w.connect(o)
 }
 
@@ -245,8 +245,8 @@ func (w *Worker) revoked(topic string, partition int32) {
 	w.holds.drop(topic, partition)
 }
 
-func (w *Worker) holdsUnread(err error) {
-	w.logger.Error("a partition's holds cannot be read; its deliveries wait", slog.Any("error", err))
+func (w *Worker) stateUnread(err error) {
+	w.logger.Error("what is known of a partition cannot be read; its deliveries wait", slog.Any("error", err))
 }
 
 // traceOf is the record's trace context, if it has the form of one: it goes into

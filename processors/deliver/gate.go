@@ -14,11 +14,13 @@ import (
 )
 
 // A gate keeps the jobs of a partition that has just become ours until its holds
-// have been read: the first of them may have to wait for one that its former owner
-// put on a tier. Other partitions go on meanwhile. How many jobs wait is bounded by
+// and its last attempts have been read: the first of them may have to wait for one
+// that its former owner put on a tier, or may have been made by it. Other partitions go on meanwhile. How many jobs wait is bounded by
 // the partition's span.
 type gate struct {
-	load func(context.Context, *kafka.Partition) error // tried again after an error
+	// load reads what a partition's jobs need, the first of which was written at
+	// since. It is called again after an error.
+	load func(ctx context.Context, p *kafka.Partition, since time.Time) error
 	pass func(*job)
 	warn func(error)
 
@@ -49,17 +51,17 @@ func (g *gate) come(j *job) {
 		ctx, cancel := context.WithCancel(context.Background())
 		d = &doorway{cancel: cancel, done: make(chan struct{})}
 		g.parts[p] = d
-		go g.unlock(ctx, p, d)
+		go g.unlock(ctx, p, d, j.item.Record.Timestamp)
 	}
 	d.queue = append(d.queue, j)
 }
 
 // unlock loads what the partition needs and lets its jobs pass. Those that come
 // meanwhile go behind those that wait.
-func (g *gate) unlock(ctx context.Context, p *kafka.Partition, d *doorway) {
+func (g *gate) unlock(ctx context.Context, p *kafka.Partition, d *doorway, since time.Time) {
 	defer close(d.done)
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := g.load(ctx, p)
+		err := g.load(ctx, p, since)
 		if err == nil {
 			break
 		}
@@ -105,6 +107,13 @@ func (g *gate) leave(topic string, partition int32) {
 		d.cancel()
 		<-d.done
 	}
+}
+
+func (w *Worker) load(ctx context.Context, p *kafka.Partition, since time.Time) error {
+	if err := w.loadHolds(ctx, p); err != nil {
+		return err
+	}
+	return w.recall(ctx, p, since)
 }
 
 // loadHolds reads what webhook.holds says of a partition. Its former owner has

@@ -43,6 +43,8 @@ type lanes struct {
 	bury func(j *job, class schemas.ErrorClass, text string)
 	// supersede ends a begun job that a later event has made needless.
 	supersede func(*job)
+	// repeated ends a begun job whose request was made before.
+	repeated func(*job)
 	// choicesOf are what a subscription says now.
 	choicesOf func(schemas.SubscriptionID) choices
 	holds     *holds
@@ -57,6 +59,8 @@ type lanes struct {
 	hungry []*lane // have ready jobs and found the pool full, in turn
 	seen   seen
 	repeat func()
+
+	recalled recalled
 }
 
 func newLanes(ladder schemas.Ladder, maxInFlight int) *lanes {
@@ -64,7 +68,7 @@ func newLanes(ladder schemas.Ladder, maxInFlight int) *lanes {
 		ladder: ladder, byKey: map[laneKey]*lane{}, parts: map[*kafka.Partition]*presence{},
 		pool: newPool(maxInFlight), seen: newSeen(), repeat: func() {},
 		choicesOf: func(schemas.SubscriptionID) choices { return choices{} },
-		holds:     newHolds(ladder.Total()),
+		holds:     newHolds(ladder.Total()), recalled: recalled{},
 	}
 }
 
@@ -90,6 +94,10 @@ func (s *lanes) arriveLocked(j *job) {
 	l := s.lane(j, now)
 	j.lane, j.arrived = l, now
 	s.holds.note(j)
+	if s.recalled.has(j) {
+		s.repeatedLocked(j)
+		return
+	}
 	if s.isSuperseded(l, j) {
 		s.supersedeLocked(j)
 		return
@@ -122,6 +130,15 @@ func (s *lanes) lane(j *job, now time.Time) *lane {
 	l.lastUsed = now
 	l.choose(s.choicesOf(j.d.SubscriptionID), now)
 	return l
+}
+
+// remember takes what is known of a partition that has become ours.
+func (s *lanes) remember(p *kafka.Partition, made map[attemptKey]struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(made) > 0 {
+		s.recalled[p] = made
+	}
 }
 
 // settled ends the claim of a job: its effect is durable, or it was let go.
@@ -324,6 +341,11 @@ func (s *lanes) feed() {
 func (s *lanes) dropped(topic string, partition int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for p := range s.recalled {
+		if p.Topic == topic && p.Number == partition {
+			delete(s.recalled, p)
+		}
+	}
 	for _, l := range s.byKey {
 		gone := l.takeWaiting(func(j *job) bool {
 			p := j.item.Partition()

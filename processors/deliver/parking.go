@@ -155,6 +155,14 @@ func (s *lanes) buryLocked(j *job, class schemas.ErrorClass, text string) {
 	s.bury(j, class, text)
 }
 
+func (s *lanes) repeatedLocked(j *job) {
+	if _, ok := j.item.Begin(); !ok {
+		s.letGo(j)
+		return
+	}
+	s.repeated(j)
+}
+
 func (s *lanes) supersedeLocked(j *job) {
 	if _, ok := j.item.Begin(); !ok {
 		s.letGo(j)
