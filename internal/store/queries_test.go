@@ -12,7 +12,7 @@ func (f *AttemptFilter) SQL() (string, []any) {
 	return spanPage("webhook_attempts", attemptColumnNames, attemptOrder, span, rest, f.Limit)
 }
 
-var StatisticsQueries = statisticsQueries
+var StatisticsQuery = statisticsQuery
 
 const (
 	CountWaiting = countWaiting
