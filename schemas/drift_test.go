@@ -229,27 +229,6 @@ func describe(t *testing.T, v any, path string) {
 	}
 }
 
-func TestPersonalDataIsMarked(t *testing.T) {
-	marked := func(schema, def, member string) bool {
-		s := document(t, schema)
-		if def != "" {
-			s = s["$defs"].(object)[def].(object)
-		}
-		return s["properties"].(object)[member].(object)["x-pii"] == true
-	}
-	for _, m := range []string{"first_name", "last_name", "email", "phone"} {
-		if !marked(schemas.SchemaEvent, "guest", m) {
-			t.Errorf("the guest's %s is not marked x-pii", m)
-		}
-	}
-	if !marked(schemas.SchemaFeed, "booking_update", "guest_name") {
-		t.Error("guest_name of a booking update is not marked x-pii")
-	}
-	if !marked(schemas.SchemaDelivery, "", "payload") {
-		t.Error("the payload of a delivery is not marked x-pii")
-	}
-}
-
 // The closed sets of Go and of the schemas must not drift apart either.
 func TestEnumsAreTheClosedSetsOfGo(t *testing.T) {
 	enum := func(schema, def, member string) []string {
