@@ -22,7 +22,7 @@ LINT_STAMP := $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
 VULN_STAMP := $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test e2e chaos test-kafka test-kafka-cluster test-containers check containers fmt fmt-check lint vet tidy-check vuln bench microbench fuzz tools
+.PHONY: help run build test e2e chaos test-kafka test-kafka-cluster test-containers check containers fmt fmt-check lint vet tidy-check vuln bench microbench fuzz schemas-release tools
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,13 @@ test-containers: ## the tests on Apache Kafka and PostgreSQL in containers; TEST
 	cd deploy/containers && $(GO) run . -C $(CURDIR) -- $(GO) test -race -shuffle=on -count=1 -timeout 30m $(TEST)
 
 TEST ?= $(filter-out ./internal/e2e/...,$(KAFKA_PACKAGES))
+
+schemas-release: ## keep the schemas of today as VERSION, for ever
+	@test -n "$(VERSION)" && ! test -e schemas/released/$(VERSION) || { echo "schemas-release: VERSION=x.y.z that is not there yet" >&2; exit 1; }
+	mkdir -p schemas/released/$(VERSION)/samples
+	cp schemas/v1/*.json schemas/released/$(VERSION)/
+	cp schemas/testdata/v1/*.json schemas/released/$(VERSION)/samples/
+	cd schemas/released && find . -name '*.json' | sed 's|^\./||' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
 check: fmt-check lint vet tidy-check containers vuln ## all that is checked without running the program
 

@@ -41,9 +41,11 @@ type golden struct {
 	value        []byte
 }
 
-func goldens(tb testing.TB) []golden {
+func goldens(tb testing.TB) []golden { tb.Helper(); return goldensIn(tb, "testdata/v1/*.json") }
+
+func goldensIn(tb testing.TB, pattern string) []golden {
 	tb.Helper()
-	paths, err := filepath.Glob("testdata/v1/*.json")
+	paths, err := filepath.Glob(pattern)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -61,24 +63,22 @@ func goldens(tb testing.TB) []golden {
 
 func compiled(t *testing.T, name string) *jsonschema.Schema {
 	t.Helper()
-	b, err := schemas.Schema(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
+	return compiledFrom(t, document(t, name))
+}
+
+// compiledFrom makes a strict validator of a document.
+func compiledFrom(t *testing.T, doc object) *jsonschema.Schema {
+	t.Helper()
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
 	c.AssertContent()
-	id := schemas.SchemaBase + name + ".json"
+	id := doc["$id"].(string)
 	if err := c.AddResource(id, doc); err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%s: %v", id, err)
 	}
 	s, err := c.Compile(id)
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%s: %v", id, err)
 	}
 	return s
 }
