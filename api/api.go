@@ -65,6 +65,7 @@ type server struct {
 	metrics *metrics
 	ready   verdict
 	waiting waiters
+	tools   http.Handler // of the Model Context Protocol
 }
 
 // New makes the handler of everything that the API's listener serves. It starts
@@ -80,5 +81,7 @@ func New(o Options) http.Handler {
 		o.Ready = func() error { return nil }
 	}
 	s := &server{o: o, log: o.Logger, metrics: newMetrics(o.Registry), ready: verdict{look: o.Ready}}
-	return s.router()
+	router := s.router()
+	s.tools = s.newTools(router)
+	return router
 }

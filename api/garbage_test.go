@@ -99,6 +99,7 @@ func (s spoiler) bodies() map[string]map[string]any {
 		"NewPayment": payment("5", "spoiled"), "StripeEvent": {"id": "evt_1", "type": "payment_intent.succeeded"}, "NewSubscription": with(hook("https://b.example"), "headers", map[string]any{"X-Agent": "x"}),
 		"SubscriptionPatch": {"headers": map[string]any{"X-Agent": "x"}}, "SecretRotation": {"overlap_seconds": 60},
 		"SubscriptionTest": {"event_type": "test.webhook", "test_data": map[string]any{"x": 1}},
+		"McpMessage":       {"jsonrpc": "2.0", "id": 1, "method": "ping"},
 		"ReadAll":          {}, "NotificationIDs": {"notification_ids": []string{"none"}},
 		"GuestMessage": {"message": "x", "title": "x"}, "AnyObject": {}, "NewAgent": {"name": "An agent"}, "NewKey": newKey("environment", "test", "expires_at", later), "KeyRotation": {"overlap_seconds": 60, "expires_at": later},
 		"NewNotification": with(note("x"), "booking_id", "b", "property_id", "p", "priority", "low", "action_required", true, "action_url", "/x", "expires_at", later),

@@ -73,6 +73,8 @@ func (s *server) routes() []route {
 		{http.MethodGet, feed, s.unhurried(s.agentSlow(auth.EventsRead, s.pullEvents))},
 		{http.MethodGet, feed + "/stream", s.followEvents},
 
+		{http.MethodPost, mcpPath, s.unhurried(s.mcp)}, // the tools of models; each is one of these routes
+
 		{http.MethodPost, "/api/v1/external/notifications/cleanup", s.agent(auth.NotificationsWrite, s.cleanUpNotifications)},
 		{http.MethodPost, "/api/v1/external/notifications/bulk", s.agent(auth.NotificationsWrite, s.sendMany)},
 		{http.MethodPost, "/api/v1/external/hosts/{host_id}/booking-notifications", s.agent(auth.NotificationsWrite, s.notifyOfBooking)},
@@ -134,7 +136,7 @@ func (s *server) cors() cors.Options {
 	return cors.Options{
 		AllowedOrigins: s.o.CORSOrigins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", requestIDHeader},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Mcp-Method", "Mcp-Name", "Mcp-Protocol-Version", requestIDHeader},
 		ExposedHeaders: []string{"ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", requestIDHeader},
 		// With a star there are none: a browser refuses that together with cookies, and
 		// rightly.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/encoding/json"
 
@@ -50,6 +51,7 @@ type world struct {
 	agents   int
 	ready    error
 	streamed chan visit
+	listed   []*sdk.Tool // once a test has asked
 }
 
 // visit is what a stream was opened with.

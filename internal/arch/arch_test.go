@@ -103,6 +103,8 @@ func TestTheImportTableCatchesWhatItForbids(t *testing.T) {
 		{"api", module + "/api/auth", true},
 		{"api/auth", module + "/internal/store", true},
 		{"api", module + "/processors/retry", false},
+		{"api/mcp", "github.com/modelcontextprotocol/go-sdk/mcp", true},
+		{"api", "github.com/modelcontextprotocol/go-sdk/mcp", false},
 		{"api", module + "/sinks/push", false},
 		{"api", "database/sql", false},
 		{"app", module + "/sinks/push", true},

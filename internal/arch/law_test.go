@@ -86,6 +86,11 @@ var fences = []fence{
 		"HTTP comes in through api",
 	},
 	{
+		[]string{"github.com/modelcontextprotocol/go-sdk"},
+		[]string{"api/mcp"},
+		"models come in through api/mcp",
+	},
+	{
 		[]string{"github.com/wneessen/go-mail"},
 		[]string{"sinks/email"},
 		"mail is sent by its sink, from records",
