@@ -27,7 +27,7 @@ import (
 
 // open are the routes that need no credentials.
 var open = map[string]bool{
-	"GET /health": true, "GET /healthz": true, "GET /api/health": true, "GET /api/openapi.json": true,
+	"GET /health": true, "GET /healthz": true, "GET /api/health": true, "GET /api/openapi.json": true, "GET /llms.txt": true,
 	"POST /api/v1/integrations/stripe/webhook": true, // signed
 }
 

@@ -33,6 +33,7 @@ func (s *server) routes() []route {
 		{http.MethodGet, "/healthz", s.open(s.health)},
 		{http.MethodGet, "/api/health", s.open(s.health)},
 		{http.MethodGet, "/api/openapi.json", serveOpenAPI},
+		{http.MethodGet, "/llms.txt", serveLLMs},
 
 		{http.MethodGet, "/api/v1/properties/search", s.agent(auth.BookingsRead, s.searchProperties)},
 		{http.MethodGet, "/api/v1/properties/{property_id}", s.agent(auth.BookingsRead, s.property)},
