@@ -42,7 +42,7 @@ func (l *Log) Pull(ctx context.Context, ask schemas.Pull) (schemas.Pulled, error
 
 func refusal(e *ending) error {
 	if e.code == codeDrain {
-		return schemas.Errorf(schemas.Unavailable, string(e.code), "%s", e.reason)
+		return schemas.Errorf(schemas.Unavailable, string(codeDrain), "%s", e.reason)
 	}
 	return schemas.Errorf(schemas.TooMany, "too_many_readers", "%s", e.reason)
 }
