@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -32,6 +33,15 @@ func TestWhatIsSaidToModelsIsThere(t *testing.T) {
 		if !answered {
 			t.Errorf("%s is named and answers nothing", p[1])
 		}
+	}
+	documents := regexp.MustCompile(`/blob/main/([^)]*)`).FindAllStringSubmatch(said, -1)
+	for _, d := range documents {
+		if _, err := os.Stat("../" + d[1]); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(documents) < 3 {
+		t.Errorf("it names the documents %v", documents)
 	}
 	_, list, _ := strings.Cut(said, "Its tools:")
 	list, _, _ = strings.Cut(list, "\n\n")

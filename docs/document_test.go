@@ -3,6 +3,7 @@ package docs_test
 import (
 	"os"
 	"regexp"
+	"slices"
 	"testing"
 )
 
@@ -32,20 +33,23 @@ func blocks(t *testing.T, document string) (out []block) {
 	return out
 }
 
-// Nothing stands in the document that no test has looked at.
+// Nothing stands in the documents for developers of agents that no test has looked
+// at.
 func TestEveryBlockOfTheDocumentIsTested(t *testing.T) {
 	t.Parallel()
-	tested := map[string][]string{"go": {"run"}, "js": {"run"}, "python": {"run"}, "json": {"body", "payment_info", "data"}, "cel": {""}}
-	for _, b := range blocks(t, "WEBHOOKS.md") {
-		known := false
-		for _, use := range tested[b.language] {
-			known = known || use == b.use
-		}
-		if !known {
-			t.Errorf("no test is for a block of %s with the use %q: %.80s", b.language, b.use, b.text)
-		}
-		if _, ok := receivers[b.name]; b.use == "run" && !ok {
-			t.Errorf("%s is not run", b.name)
+	tested := map[string][]string{
+		"go": {"run"}, "js": {"run"}, "python": {"run"}, "cel": {""}, "sh": {"shell"},
+		"json": {"body", "pulled", "received", "payment_info", "data", "mcp", "refusal"},
+	}
+	for _, document := range []string{"WEBHOOKS.md", "EVENTS.md", "PULL.md", "AGENTS.md", "ERRORS.md"} {
+		for _, b := range blocks(t, document) {
+			if !slices.Contains(tested[b.language], b.use) {
+				t.Errorf("%s: no test is for a block of %s with the use %q: %.80s", document, b.language, b.use, b.text)
+			}
+			_, received := receivers[b.name]
+			if _, read := readers[b.name]; b.use == "run" && !received && !read {
+				t.Errorf("%s: %s is not run", document, b.name)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -224,5 +225,30 @@ func TestEveryCodeOfAnErrorIsDocumentedWithItsStatus(t *testing.T) {
 	}
 	for code := range said {
 		t.Errorf("%s is in the document and nothing makes it", code)
+	}
+}
+
+func TestTheDocumentedRefusalIsWhatIsAnswered(t *testing.T) {
+	t.Parallel()
+	p := run(t, nil)
+	n := 0
+	for _, b := range blocks(t, "ERRORS.md") {
+		n++
+		want := exact(t, []byte(b.text))
+		status, got := p.send(http.MethodPost, "/api/v1/bookings", p.APIKey, map[string]any{
+			"property_id": p.PropertyID, "check_in": "2026-06-01", "check_out": "2026-06-03", "guests": 99, "total_amount": 950,
+			"guest_info": map[string]any{"first_name": "Amira", "last_name": "Haddad", "email": "nobody", "phone": "501234567"},
+		})
+		if id, _ := got["request_id"].(string); len(id) != len(want["request_id"].(string)) {
+			t.Errorf("the request's id is %q", id)
+		}
+		delete(got, "request_id")
+		delete(want, "request_id")
+		if fmt.Sprint(got) != fmt.Sprint(want) || fmt.Sprint(status) != fmt.Sprint(want["status"]) {
+			t.Errorf("answered\n%v, and in the document\n%v", got, want)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d examples", n)
 	}
 }

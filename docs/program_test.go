@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -37,9 +38,7 @@ func run(t *testing.T, env map[string]string) *program {
 	t.Helper()
 	p := &program{t: t, dir: t.TempDir()}
 	vars := map[string]string{"DATABASE_URL": testenv.Database(t), "LOG_LEVEL": "error"}
-	for k, v := range env {
-		vars[k] = v
-	}
+	maps.Copy(vars, env)
 	args := []string{
 		"dev", "--data-dir", filepath.Join(p.dir, ".krib"), "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
 		"--kafka-addr", "127.0.0.1:0", "--receiver-addr", "127.0.0.1:0",
@@ -63,6 +62,9 @@ func run(t *testing.T, env map[string]string) *program {
 	return p
 }
 
+// requests give up long after the slowest answer.
+var requests = &http.Client{Timeout: time.Minute}
+
 // call sends a request with the key and returns the data of its answer.
 func (p *program) call(method, path string, body any) map[string]any {
 	p.t.Helper()
@@ -85,7 +87,7 @@ func (p *program) send(method, path, key string, body any) (int, map[string]any)
 		p.t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+key)
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := requests.Do(r)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"bufio"
+	"context"
 	"net/http"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/krib-ai/krib/internal/testenv"
 )
@@ -151,7 +153,9 @@ type following struct {
 // without a cursor after it counts for nothing, as with a transaction.
 func (f *following) read(t *testing.T, command []string, dir, url, key string, enough func() bool) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), command[0], append(slices.Clone(command[1:]), url, key, f.cursor)...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // then it is killed, and the test fails
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], append(slices.Clone(command[1:]), url, key, f.cursor)...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	var complaints strings.Builder
 	cmd.Stderr = &complaints

@@ -101,19 +101,24 @@ func TestTheDocumentNamesEveryEventOrderingAndDelay(t *testing.T) {
 			t.Errorf("the ordering %s is missing", o)
 		}
 	}
-	var delays []string
+	if want := "after " + delays(); !strings.Contains(text, want) {
+		t.Errorf("the delays are %q", want)
+	}
+}
+
+// delays are those between attempts, as documents say them.
+func delays() string {
+	var all []string
 	for _, d := range schemas.DefaultLadder() {
 		switch {
 		case d < time.Minute:
-			delays = append(delays, fmt.Sprintf("%d s", d/time.Second))
+			all = append(all, fmt.Sprintf("%d s", d/time.Second))
 		case d < time.Hour:
-			delays = append(delays, fmt.Sprintf("%d m", d/time.Minute))
+			all = append(all, fmt.Sprintf("%d m", d/time.Minute))
 		default:
-			delays = append(delays, fmt.Sprintf("%d h", d/time.Hour))
+			all = append(all, fmt.Sprintf("%d h", d/time.Hour))
 		}
 	}
-	last := len(delays) - 1
-	if want := "after " + strings.Join(delays[:last], ", ") + " and " + delays[last]; !strings.Contains(text, want) {
-		t.Errorf("the delays are %q", want)
-	}
+	last := len(all) - 1
+	return strings.Join(all[:last], ", ") + " and " + all[last]
 }
