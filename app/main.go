@@ -32,6 +32,8 @@ const usage = `krib carries booking events to webhooks, dashboards and raw topic
   krib replay    start | list | show | cancel: send events of the log to a subscription again
   krib dead      list | show | requeue: what was given up, and another try
   krib audit     prove from the topics that no delivery is missing
+  krib tail      print the records of a topic, and follow it
+  krib export    write a topic's records to ndjson or Parquet, also without personal data
   krib bench     measure an installation on this machine
   krib version   what this is
 
@@ -52,7 +54,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 func Run(ctx context.Context, args []string, env Lookup, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, []string, Lookup, io.Writer, io.Writer) error{
 		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "keys": keys, "replay": runReplay, "dead": dead,
-		"audit": runAudit, "listen": forward, "bench": runBench, "version": printVersion,
+		"audit": runAudit, "listen": forward, "tail": tail, "export": runExport, "bench": runBench, "version": printVersion,
 	}
 	if len(args) == 0 {
 		_, _ = fmt.Fprint(stderr, usage)

@@ -23,10 +23,16 @@ type topicReader struct {
 }
 
 func newTopicReader(command string, env Lookup, out, stderr io.Writer) *topicReader {
+	t := newRecordReader(command, env, out, stderr)
+	t.s.fs.BoolVar(&t.asJSON, "json", false, "answer as JSON")
+	return t
+}
+
+// newRecordReader is for a command that has a format of its own.
+func newRecordReader(command string, env Lookup, out, stderr io.Writer) *topicReader {
 	// The flag package answers a wrong value with the whole usage; here it is one line.
 	t := &topicReader{s: newSettings(command, io.Discard), env: env, out: out, stderr: stderr}
 	t.c.brokerSetting(t.s)
-	t.s.fs.BoolVar(&t.asJSON, "json", false, "answer as JSON")
 	return t
 }
 

@@ -29,6 +29,7 @@ var laws = []law{
 	{"internal/seal", []string{"schemas"}},
 	{"internal/filter", []string{"schemas"}},
 	{"internal/audit", []string{"schemas", "internal/kafka", "internal/filter"}},
+	{"internal/export", []string{"schemas", "internal/kafka"}},
 	{"producers", []string{"schemas", "internal/store", "internal/kafka", "internal/seal", "internal/filter"}},
 	{"processors/fanout", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},
 	{"processors/deliver", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},
@@ -79,6 +80,11 @@ var fences = []fence{
 		[]string{"cel.dev/cel-go", "github.com/google/cel-go"},
 		[]string{"internal/filter"},
 		"expressions are compiled in internal/filter, which bounds what they may cost",
+	},
+	{
+		[]string{"github.com/parquet-go/parquet-go"},
+		[]string{"internal/export"},
+		"files for analysts are written by the export, behind its redaction",
 	},
 	{
 		[]string{"github.com/go-chi"},
