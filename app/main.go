@@ -26,7 +26,7 @@ const usage = `krib carries booking events to webhooks, dashboards and raw topic
   krib dev       everything in one process, with its own Kafka and Postgres
   krib serve     the roles of a real installation (--roles)
   krib migrate   bring the database to this version
-  krib topics    apply | diff: create the topics, or say how they differ
+  krib topics    apply | diff: create and repair the topics, or say how they differ
   krib keys      create | list | revoke | rotate: the API keys of agents
   krib listen    post an agent's events to a local URL, without a public address
   krib replay    start | list | show | cancel: send events of the log to a subscription again

@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,19 +17,33 @@ import (
 
 type kafkaClient = kgo.Client
 
-// topics creates what is missing (apply) or says what differs (diff), with exit
-// status 1 when something does.
+// topics says how the topics differ from what they should be (diff), or makes them
+// so (apply), as far as nothing is lost and no key moves. Its exit status is 1 when
+// something differs in the end.
 func topics(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
 	if len(args) == 0 || (args[0] != "apply" && args[0] != "diff") {
 		return fmt.Errorf("say apply or diff (%w)", errUsage)
 	}
-	var c config
-	s := newSettings("topics "+args[0], stderr)
+	var (
+		c     config
+		force bool
+	)
+	s := newSettings("topics "+args[0], io.Discard)
 	c.topicSettings(s)
-	if err := s.parse(args[1:], env); err != nil {
-		return err
+	if args[0] == "apply" {
+		s.fs.BoolVar(&force, "force", false, "shorten what is kept also where records are deleted for it")
 	}
-	if len(c.brokers) == 0 {
+	err := s.parse(args[1:], env)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		s.fs.SetOutput(stderr)
+		s.fs.Usage()
+		return err
+	case err != nil:
+		return err
+	case s.fs.NArg() > 0:
+		return fmt.Errorf("%d arguments too many; flags begin with - (%w)", s.fs.NArg(), errUsage)
+	case len(c.brokers) == 0:
 		return fmt.Errorf("KRIB_KAFKA_BROKERS must be set (%w)", errUsage)
 	}
 	log, err := telemetry.NewLogger(stderr, "text", "warn")
@@ -38,25 +54,61 @@ func topics(ctx context.Context, args []string, env Lookup, out, stderr io.Write
 	defer cancel()
 	return withTopics(ctx, &c, log, func(want []schemas.Topic, cl *kafkaClient) error {
 		if args[0] == "apply" {
-			if err := kafka.CreateTopics(ctx, cl, want); err != nil {
-				return err
-			}
+			return applyTopics(ctx, cl, want, force, out)
 		}
-		drifts, err := kafka.Diff(ctx, cl, want)
-		if err != nil {
+		return diffTopics(ctx, cl, want, out)
+	})
+}
+
+func diffTopics(ctx context.Context, cl *kafkaClient, want []schemas.Topic, out io.Writer) error {
+	drifts, err := kafka.Diff(ctx, cl, want)
+	if err != nil {
+		return err
+	}
+	for _, d := range drifts {
+		says := "apply repairs it"
+		if d.Refused != "" {
+			says = refusal(d)
+		}
+		if _, err := fmt.Fprintf(out, "%s; %s\n", d, says); err != nil {
 			return err
 		}
-		for _, d := range drifts {
-			if _, err := fmt.Fprintln(out, d); err != nil {
-				return err
-			}
-		}
-		if len(drifts) > 0 {
-			return fmt.Errorf("%d settings differ", len(drifts))
-		}
-		_, err = fmt.Fprintf(out, "%d topics are as they should be\n", len(want))
+	}
+	return topicsDiffer(out, len(drifts), len(want))
+}
+
+func applyTopics(ctx context.Context, cl *kafkaClient, want []schemas.Topic, force bool, out io.Writer) error {
+	repaired, left, err := kafka.Repair(ctx, cl, want, force)
+	if err != nil {
 		return err
-	})
+	}
+	for _, d := range repaired {
+		if _, err := fmt.Fprintf(out, "%s: %s was %q, is %q\n", d.Topic, d.Setting, d.Got, d.Want); err != nil {
+			return err
+		}
+	}
+	for _, d := range left {
+		if _, err := fmt.Fprintf(out, "%s; %s\n", d, refusal(d)); err != nil {
+			return err
+		}
+	}
+	return topicsDiffer(out, len(left), len(want))
+}
+
+func refusal(d kafka.Drift) string {
+	says := "apply does not repair it: " + d.Refused
+	if d.Loses {
+		says += "; with --force it does"
+	}
+	return says
+}
+
+func topicsDiffer(out io.Writer, drifts, topics int) error {
+	if drifts > 0 {
+		return fmt.Errorf("%d settings differ", drifts)
+	}
+	_, err := fmt.Fprintf(out, "%d topics are as they should be\n", topics)
+	return err
 }
 
 func withTopics(_ context.Context, c *config, log *slog.Logger, do func([]schemas.Topic, *kafkaClient) error) error {

@@ -44,6 +44,12 @@ type Topic struct {
 	Config     map[string]string
 }
 
+// Keyed says whether a record's partition means something to its readers: order, or
+// where to look for a key. Only topics that are read as a whole are not.
+func (t Topic) Keyed() bool {
+	return t.Name != string(PoisonRecords) && t.Name != string(DeadLetters)
+}
+
 // TopicOptions are what an operator may choose about the topics.
 type TopicOptions struct {
 	// Partitions of every topic that is not a one-partition topic. Never raised in

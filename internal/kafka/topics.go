@@ -17,16 +17,6 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-// A Drift is one way in which a topic of the cluster differs from what it should
-// be. A missing topic has Setting "topic".
-type Drift struct {
-	Topic, Setting, Want, Got string
-}
-
-func (d Drift) String() string {
-	return fmt.Sprintf("%s: %s is %q, should be %q", d.Topic, d.Setting, d.Got, d.Want)
-}
-
 // CreateTopics creates those that are missing, with the cluster's default
 // replication, and leaves the others as they are. It waits until each can be
 // described, so that a producer started next finds it.
@@ -84,10 +74,7 @@ func durable(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) ([]s
 }
 
 func waitForTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) error {
-	names := make([]string, len(topics))
-	for i := range topics {
-		names[i] = topics[i].Name
-	}
+	names := namesOf(topics)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -103,6 +90,14 @@ func waitForTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic
 	}
 }
 
+func namesOf(topics []schemas.Topic) []string {
+	names := make([]string, len(topics))
+	for i := range topics {
+		names[i] = topics[i].Name
+	}
+	return names
+}
+
 func allLed(ts kadm.TopicDetails) bool {
 	for _, t := range ts {
 		for _, p := range t.Partitions {
@@ -112,56 +107,6 @@ func allLed(ts kadm.TopicDetails) bool {
 		}
 	}
 	return true
-}
-
-// Diff compares the cluster's topics with what they should be.
-func Diff(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) ([]Drift, error) {
-	adm := kadm.NewClient(cl)
-	topics, err := durable(ctx, adm, topics)
-	if err != nil {
-		return nil, err
-	}
-	have, err := adm.ListTopics(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("listing topics: %w", err)
-	}
-	var out []Drift
-	for _, want := range topics {
-		got, ok := have[want.Name]
-		if !ok || got.Err != nil {
-			out = append(out, Drift{want.Name, "topic", "present", "missing"})
-			continue
-		}
-		if n := int32(len(got.Partitions)); n != want.Partitions {
-			out = append(out, Drift{want.Name, "partitions", fmt.Sprint(want.Partitions), fmt.Sprint(n)})
-		}
-		d, err := diffConfig(ctx, adm, want)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d...)
-	}
-	return out, nil
-}
-
-func diffConfig(ctx context.Context, adm *kadm.Client, want schemas.Topic) ([]Drift, error) {
-	rs, err := adm.DescribeTopicConfigs(ctx, want.Name)
-	if err != nil {
-		return nil, fmt.Errorf("describing %s: %w", want.Name, err)
-	}
-	got := map[string]string{}
-	for _, r := range rs {
-		for _, c := range r.Configs {
-			got[c.Key] = c.MaybeValue()
-		}
-	}
-	var out []Drift
-	for _, k := range slices.Sorted(maps.Keys(want.Config)) {
-		if got[k] != want.Config[k] {
-			out = append(out, Drift{want.Name, k, want.Config[k], got[k]})
-		}
-	}
-	return out, nil
 }
 
 // FeedOf describes the life of host.notifications that cursors belong to.
