@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/krib-ai/krib/internal/sse"
+	"github.com/krib-ai/krib/internal/sse/conformance"
 )
 
 func TestWhatIsAppendedIsReadBack(t *testing.T) {
@@ -62,4 +63,44 @@ func FuzzAppendHoldsOneEvent(f *testing.F) {
 			t.Errorf("%q holds another event: %+v, %v", b, got, err)
 		}
 	})
+}
+
+// What web-platform-tests want of a browser, our reader does too, however the bytes
+// arrive.
+func TestAStreamIsReadAsABrowserReadsIt(t *testing.T) {
+	t.Parallel()
+	arrivals := map[string]func(io.Reader) io.Reader{
+		"all at once": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader, "in halves": iotest.HalfReader, "with the end": iotest.DataErrReader,
+	}
+	for _, c := range conformance.Readings() {
+		for how, arrive := range arrivals {
+			t.Run(c.Name+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				r := sse.NewReader(arrive(strings.NewReader(c.Body)))
+				for _, want := range c.Want {
+					if got, err := r.Next(); err != nil || got != sse.Event(want) {
+						t.Errorf("got %+v, %v, want %+v (%s)", got, err, want, c.From)
+					}
+				}
+				if got, err := r.Next(); !errors.Is(err, io.EOF) || r.Retry != c.Retry {
+					t.Errorf("the end is %+v, %v, retry %v, want %v", got, err, r.Retry, c.Retry)
+				}
+			})
+		}
+	}
+}
+
+// A CR ends the line although an LF may follow: who waited for the next byte would
+// have the event with the next one.
+func TestAnEventThatEndsWithCRIsNotHeldBack(t *testing.T) {
+	t.Parallel()
+	body, server := io.Pipe()
+	defer body.Close()
+	r := sse.NewReader(body)
+	for _, c := range []struct{ text, want string }{{"data: a\r\r", "a"}, {"\ndata: b\r\n\r", "b"}} {
+		go func() { _, _ = server.Write([]byte(c.text)) }()
+		if got, err := r.Next(); err != nil || got.Data != c.want {
+			t.Errorf("got %+v, %v, want %s", got, err, c.want)
+		}
+	}
 }
