@@ -106,8 +106,12 @@ func (s *server) noMethod(routes chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.EscapedPath()
 		for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-			if routes.Match(chi.NewRouteContext(), m, path) {
-				w.Header().Add("Allow", m)
+			if !routes.Match(chi.NewRouteContext(), m, path) {
+				continue
+			}
+			w.Header().Add("Allow", m)
+			if m == http.MethodGet {
+				w.Header().Add("Allow", http.MethodHead)
 			}
 		}
 		e := schemas.Errorf(schemas.Malformed, "method_not_allowed", "this path does not take this method")

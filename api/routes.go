@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/go-chi/cors"
 
 	"github.com/krib-ai/krib/api/auth"
@@ -123,6 +124,7 @@ func (s *server) router() http.Handler {
 	if len(s.o.CORSOrigins) > 0 { // an empty list would mean every origin
 		r.Use(cors.Handler(s.cors()))
 	}
+	r.Use(middleware.GetHead) // RFC 9110: whatever can be read can be asked for without its content
 	for _, t := range s.routes() {
 		r.Method(t.method, t.path, t.handler)
 	}

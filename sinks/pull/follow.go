@@ -51,6 +51,10 @@ func (l *Log) Follow(w http.ResponseWriter, r *http.Request, ask schemas.Pull, r
 		l.metrics.end(verdict(err))
 		return nil
 	}
+	if r.Method == http.MethodHead {
+		l.metrics.end(codeGone)
+		return nil
+	}
 	l.metrics.end(s.run(r.Context(), rd, renew))
 	return nil
 }

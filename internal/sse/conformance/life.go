@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -96,8 +97,7 @@ func waits(ctx context.Context, t *Target) error {
 	return errors.New("there is no retry up to the first event")
 }
 
-// resumes makes an item of a way to say a position: behind each of the first two
-// events the next one follows, and no other.
+// resumes makes an item of a way to say a position.
 func resumes(say func(id string, t *Target) []change) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		s, err := t.sample(ctx)
@@ -105,7 +105,7 @@ func resumes(say func(id string, t *Target) []change) func(context.Context, *Tar
 			return err
 		}
 		for i, e := range s.the[:2] {
-			if err := t.follows(ctx, s.the[i+1], say(e.id, t)...); err != nil {
+			if err := t.follows(ctx, s, i+1, say(e.id, t)...); err != nil {
 				return fmt.Errorf("behind event %d (%q): %w", i+1, e.id, err)
 			}
 		}
@@ -113,27 +113,42 @@ func resumes(say func(id string, t *Target) []change) func(context.Context, *Tar
 	}
 }
 
-// follows opens a stream and wants this event as the first that happened. What the
-// server says before it must not move the position beyond it.
-func (t *Target) follows(ctx context.Context, want *event, changes ...change) error {
+// follows opens a stream and wants all of the sample but the first n events, each
+// once. They may come in another order, and with others between them: a position
+// may be in several logs. What the server says of its own accord before them must
+// not be as far as they are.
+func (t *Target) follows(ctx context.Context, of *sample, n int, changes ...change) error {
 	s, err := t.open(ctx, changes...)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	got, before, err := t.await(s)
-	if err != nil {
-		return fmt.Errorf("nothing came: %w", err)
+	left := map[string]string{} // ids by data
+	for _, e := range of.the[n:] {
+		left[e.data] = e.id
 	}
-	if got.id != want.id || got.data != want.data {
-		return fmt.Errorf("came %q (%.80q), and not %q (%.80q)", got.id, got.data, want.id, want.data)
-	}
-	for _, e := range before {
-		if e.id == want.id {
-			return fmt.Errorf("%s has the id of the event that comes after it: cut between the two, the client loses that", e.name)
+	for len(left) > 0 {
+		got, before, err := t.await(s)
+		if err != nil {
+			return fmt.Errorf("%d of %d did not come: %w", len(left), len(of.the)-n, err)
 		}
+		for _, e := range before {
+			for _, id := range left {
+				if e.hasID && e.id == id {
+					return fmt.Errorf("%s has the id of an event that comes after it: cut between the two, the client loses that", e.name)
+				}
+			}
+		}
+		if _, wanted := left[got.data]; !wanted && of.has(got.data) {
+			return fmt.Errorf("%q came again: %.80q", got.id, got.data)
+		}
+		delete(left, got.data)
 	}
 	return nil
+}
+
+func (s *sample) has(data string) bool {
+	return slices.ContainsFunc(s.the, func(e *event) bool { return e.data == data })
 }
 
 func byQuery(say func(id string, t *Target) []change) func(context.Context, *Target) error {
@@ -153,7 +168,7 @@ func headerWins(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return t.follows(ctx, s.the[2], header("Last-Event-ID", s.the[1].id), parameter(t.Position, s.the[0].id))
+	return t.follows(ctx, s, 2, header("Last-Event-ID", s.the[1].id), parameter(t.Position, s.the[0].id))
 }
 
 // again: an answer that was cut before its end is asked for once more.
@@ -163,7 +178,7 @@ func again(ctx context.Context, t *Target) error {
 		return err
 	}
 	for range 3 {
-		if err := t.follows(ctx, s.the[1], header("Last-Event-ID", s.the[0].id)); err != nil {
+		if err := t.follows(ctx, s, 1, header("Last-Event-ID", s.the[0].id)); err != nil {
 			return err
 		}
 	}
