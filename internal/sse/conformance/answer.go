@@ -168,7 +168,7 @@ func readable(r *http.Response, origin string) error {
 	case of != origin:
 		return fmt.Errorf("Access-Control-Allow-Origin is %q", of)
 	case !listed(r.Header.Values("Vary"), "Origin"):
-		return errors.New("Vary does not name Origin")
+		return errors.New("no Vary names Origin")
 	}
 	return nil
 }

@@ -35,7 +35,8 @@ func target(t *testing.T) *conformance.Target {
 	return out
 }
 
-//	go test ./internal/sse/conformance -run TestTheServerConforms -v -sse.url https://… -sse.bearer …
+// To check any server: go test ./internal/sse/conformance -run TestTheServerConforms -v
+// -sse.url https://… -sse.bearer ….
 func TestTheServerConforms(t *testing.T) {
 	t.Parallel()
 	srv := target(t)

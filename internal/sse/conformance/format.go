@@ -36,8 +36,10 @@ func formatItems() []Item {
 			return unless(!e.hasID || e.id != "", "it is")
 		})},
 		{"an id needs no preflight: 128 bytes at most, and none that is unsafe", "eventsource-cross-origin-preflight", each(safe)},
-		{"every event that has an id or a name has data: without, it is dispatched to nobody", "format-field-event, format-data-before-final-empty-line",
-			each(func(e *event) error { return unless(e.hasData || !e.hasID && e.name == "", "it has none") })},
+		{
+			"every event that has an id or a name has data: without, it is dispatched to nobody", "format-field-event, format-data-before-final-empty-line",
+			each(func(e *event) error { return unless(e.hasData || !e.hasID && e.name == "", "it has none") }),
+		},
 		{"every event has an id, so that nothing is behind no position", "format-field-id", each(func(e *event) error {
 			return unless(!e.hasData || e.hasID, "it has none")
 		})},

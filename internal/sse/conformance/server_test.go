@@ -25,18 +25,18 @@ const (
 // A server is a small one that does everything right, but for what is broken: the
 // functions stand where a server has a choice.
 type server struct {
-	header func(http.Header)               // the last word on the answer's headers
-	status func(*http.Request) int         // before anything else; 0 goes on
-	bytes  func(frame []byte) []byte       // what is written of a frame
-	id     func(n int) string              // of event n, from 1
-	from   func(r *http.Request) int       // the event after which a stream begins
-	hello  func(at int) string             // the first frame
-	beat   string                          // the heartbeat
-	flush  func(http.ResponseWriter)       // after the headers and after each frame
-	leave  func(n int) int                 // how many streams are counted when one has left
-	finish func(http.ResponseWriter)       // how a stream ends
-	twice  bool                            // each event comes two times
-	cors   func(http.Header, string)       // for an origin
+	header func(http.Header)         // the last word on the answer's headers
+	status func(*http.Request) int   // before anything else; 0 goes on
+	bytes  func(frame []byte) []byte // what is written of a frame
+	id     func(n int) string        // of event n, from 1
+	from   func(r *http.Request) int // the event after which a stream begins
+	hello  func(at int) string       // the first frame
+	beat   string                    // the heartbeat
+	flush  func(http.ResponseWriter) // after the headers and after each frame
+	leave  func(n int) int           // how many streams are counted when one has left
+	finish func(http.ResponseWriter) // how a stream ends
+	twice  bool                      // each event comes two times
+	cors   func(http.Header, string) // for an origin
 
 	mu     sync.Mutex
 	events []string

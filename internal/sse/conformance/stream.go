@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -54,16 +55,14 @@ func (t *Target) ask(ctx context.Context, changes ...change) (*stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a request: %w", err)
 	}
-	for k, v := range t.Header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, t.Header)
 	req.Header.Set("Accept", "text/event-stream")
 	req.Header.Set("Cache-Control", "no-store")
 	req.Header.Set("Accept-Encoding", "identity")
 	for _, c := range changes {
 		c(req)
 	}
-	res, err := t.client().Do(req)
+	res, err := t.client().Do(req) //nolint:bodyclose // the stream's close does
 	if err != nil {
 		return nil, fmt.Errorf("no headers came: %w", err)
 	}
