@@ -181,29 +181,33 @@ func settingsOf(ctx context.Context, adm *kadm.Client, topic string) (map[string
 // more of them, is safe; what keeps less is so only as long as there is nothing
 // that it would delete.
 func (d *differ) judge(ctx context.Context, drift *Drift, config map[string]string, replicas int) error {
-	least := ""
 	switch drift.Setting {
 	case retention, minCompactionLag:
 		if shorter(drift.Want, drift.Got) {
-			least = drift.Want
+			return d.refuseIfOlder(ctx, drift, drift.Want)
 		}
 	case cleanupPolicy:
 		if !strings.Contains(drift.Want, "compact") {
-			least = config[retention]
+			return d.refuseIfOlder(ctx, drift, config[retention])
 		}
 	case minInsync:
 		if n, err := strconv.Atoi(drift.Want); err == nil && replicas < n {
 			drift.Refused = fmt.Sprintf("with %d copies every write would be refused", replicas)
 		}
 	}
+	return nil
+}
+
+// refuseIfOlder looks for what would be deleted if so many milliseconds were kept.
+func (d *differ) refuseIfOlder(ctx context.Context, drift *Drift, least string) error {
 	ms, err := strconv.ParseInt(least, 10, 64)
-	if err != nil || ms < 0 {
-		return nil // nothing is deleted by age
+	if err != nil {
+		return fmt.Errorf("%s is to be kept for %q: %w", drift.Topic, least, err)
 	}
-	older, err := d.hasOlder(ctx, drift.Topic, time.Duration(ms)*time.Millisecond)
+	age := time.Duration(ms) * time.Millisecond
+	older, err := d.hasOlder(ctx, drift.Topic, age)
 	if err == nil && older {
-		drift.Refused = fmt.Sprintf("records that are older than %s would be deleted", time.Duration(ms)*time.Millisecond)
-		drift.Loses = true
+		drift.Refused, drift.Loses = fmt.Sprintf("records that are older than %s would be deleted", age), true
 	}
 	return err
 }
