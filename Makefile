@@ -15,7 +15,7 @@ VULN := $(BIN)/govulncheck
 KAFKA_LIB   := $(BIN)/kafka/lib
 KAFKA_STAMP := $(BIN)/kafka/.stamp
 # The packages whose tests use a broker.
-KAFKA_PACKAGES := ./internal/testenv/... ./internal/kafka/... ./producers/... ./processors/... ./sinks/... ./internal/e2e/...
+KAFKA_PACKAGES := ./internal/testenv/... ./internal/kafka/... ./internal/export/... ./producers/... ./processors/... ./sinks/... ./internal/e2e/...
 
 # A tool's binary is made again when its version here changes.
 LINT_STAMP := $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)

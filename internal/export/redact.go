@@ -6,10 +6,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/segmentio/encoding/json"
 
 	"github.com/krib-ai/krib/schemas"
 )
@@ -57,73 +58,126 @@ func NewRedactor(how Redaction, key schemas.Secret) *Redactor {
 // nobody can tell.
 func (r *Redactor) knows(header string) bool { return r.known[header] }
 
-// Value is what may be shown of a JSON value, in its order and with its digits. It
-// is nil and not ok when no known schema describes it.
+// Value is what may be shown of a valid JSON value, in its order and with its
+// digits. It is nil and not ok when no known schema describes it.
 func (r *Redactor) Value(schema string, value []byte) (out []byte, ok bool) {
 	root, asked := r.roots[schema]
 	if !asked {
 		root = rootOf(schema)
 		r.roots[schema] = root
 	}
-	return r.walk(root, bytes.TrimSpace(value))
-}
-
-func (r *Redactor) walk(n *node, v json.RawMessage) ([]byte, bool) {
-	switch kind := kindOf(v); {
-	case n == nil || !n.takes(kind):
+	w := walk{Redactor: r, in: value, t: json.NewTokenizer(value), out: make([]byte, 0, len(value))}
+	if !w.t.Next() || !w.value(root) || w.t.Err != nil {
 		return nil, false
-	case n.pii:
-		return r.hide(v, kind)
-	case kind == "object":
-		return r.object(n, v), true
-	case kind == "array":
-		return r.array(n, v), true
 	}
-	return v, true
+	return w.out, true
 }
 
-func (r *Redactor) object(n *node, v json.RawMessage) []byte {
-	out := []byte{'{'}
-	each(v, func(name string, m json.RawMessage) {
-		if m, ok := r.walk(n.member(name), m); ok {
-			if len(out) > 1 {
-				out = append(out, ',')
-			}
-			out = append(append(append(out, quoted(name)...), ':'), m...)
-		}
-	})
-	return append(out, '}')
+// A walk goes through a value with its schema, once.
+type walk struct {
+	*Redactor
+
+	in  []byte
+	t   *json.Tokenizer
+	out []byte
 }
 
-func (r *Redactor) array(n *node, v json.RawMessage) []byte {
-	out := []byte{'['}
-	each(v, func(_ string, m json.RawMessage) {
-		if m, ok := r.walk(n.item(), m); ok {
-			if len(out) > 1 {
-				out = append(out, ',')
-			}
-			out = append(out, m...)
+// value goes from the first token of a value to its last, and says whether anything
+// of it may be shown; that is in out then.
+func (w *walk) value(n *node) bool {
+	kind := kindOf(w.t.Value)
+	switch {
+	case n == nil || !n.takes(kind):
+		w.skip()
+		return false
+	case n.pii:
+		return w.hide(kind)
+	case kind == "object":
+		w.object(n)
+	case kind == "array":
+		w.array(n)
+	default:
+		w.out = append(w.out, w.t.Value...)
+	}
+	return true
+}
+
+func (w *walk) object(n *node) {
+	w.out = append(w.out, '{')
+	first := len(w.out)
+	for w.t.Next() && w.t.Delim != '}' {
+		if w.t.Delim != 0 {
+			continue
 		}
-	})
-	return append(out, ']')
+		before, name := len(w.out), string(w.t.String())
+		if before > first {
+			w.out = append(w.out, ',')
+		}
+		w.out = append(append(w.out, w.t.Value...), ':')
+		w.t.Next() // the colon
+		if !w.t.Next() || !w.value(n.member(name)) {
+			w.out = w.out[:before]
+		}
+	}
+	w.out = append(w.out, '}')
+}
+
+func (w *walk) array(n *node) {
+	w.out = append(w.out, '[')
+	first := len(w.out)
+	for w.t.Next() && w.t.Delim != ']' {
+		if w.t.Delim == ',' {
+			continue
+		}
+		before := len(w.out)
+		if before > first {
+			w.out = append(w.out, ',')
+		}
+		if !w.value(n.item()) {
+			w.out = w.out[:before]
+		}
+	}
+	w.out = append(w.out, ']')
+}
+
+// skip goes to the last token of the value.
+func (w *walk) skip() {
+	depth := 0
+	for {
+		switch w.t.Delim {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		if depth == 0 || !w.t.Next() {
+			return
+		}
+	}
 }
 
 // hide drops or hashes. What is empty tells nothing of anybody and stays.
-func (r *Redactor) hide(v json.RawMessage, kind string) ([]byte, bool) {
-	if r.how != Hash {
-		return nil, false
+func (w *walk) hide(kind string) bool {
+	start := len(w.in) - w.t.Remaining() - len(w.t.Value)
+	w.skip()
+	if w.how != Hash {
+		return false
 	}
+	v := w.in[start : len(w.in)-w.t.Remaining()]
 	text := plainText(v, kind)
 	if text == "" || kind == "null" {
-		return v, true
+		w.out = append(w.out, v...)
+		return true
 	}
-	mac := hmac.New(sha256.New, r.key)
+	mac := hmac.New(sha256.New, w.key)
 	mac.Write([]byte(text))
-	return quoted(HashPrefix + hex.EncodeToString(mac.Sum(nil))), true
+	w.out = append(append(w.out, '"'), HashPrefix...)
+	w.out = append(hex.AppendEncode(w.out, mac.Sum(nil)), '"')
+	return true
 }
 
 // plainText is the same for equal values, however they are written.
-func plainText(v json.RawMessage, kind string) (text string) {
+func plainText(v []byte, kind string) (text string) {
 	if kind == "string" {
 		_ = json.Unmarshal(v, &text) // it is valid
 		return text
@@ -133,32 +187,8 @@ func plainText(v json.RawMessage, kind string) (text string) {
 	return b.String()
 }
 
-// each hands on the members of a valid object, or the items of a valid array, in
-// their order.
-func each(v json.RawMessage, do func(name string, v json.RawMessage)) {
-	d := json.NewDecoder(bytes.NewReader(v))
-	_, _ = d.Token() // { or [
-	for d.More() {
-		name := ""
-		if v[0] == '{' {
-			t, _ := d.Token()
-			name, _ = t.(string)
-		}
-		var m json.RawMessage
-		if d.Decode(&m) != nil {
-			return
-		}
-		do(name, m)
-	}
-}
-
-func quoted(s string) []byte {
-	b, _ := schemas.Encode(s) // a string can always be encoded
-	return b
-}
-
 // kindOf is the JSON type of a valid value, by its first byte.
-func kindOf(v json.RawMessage) string {
+func kindOf(v []byte) string {
 	switch v[0] {
 	case '{':
 		return "object"
