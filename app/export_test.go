@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/app"
 	"github.com/krib-ai/krib/internal/kafka"
@@ -179,5 +180,42 @@ func TestWhatIsWrongWithTailAndExportIsOneLine(t *testing.T) {
 		if code != k.code || out != "" || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, k.says) || strings.Contains(errs, "short") {
 			t.Errorf("krib %s ended with %d, and says %q%q, not %q", k.args, code, out, errs, k.says)
 		}
+	}
+}
+
+// A transaction that stays open holds the export up, so it is interrupted half way.
+func TestAnInterruptedExportLeavesNoFile(t *testing.T) {
+	t.Parallel()
+	c := booked(t)
+	cl, err := kgo.NewClient(append(c.Config.Options("open"), kafka.TransactionalOptions("open")...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "booking.events", Key: []byte("bkg_1")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ctx, stop := context.WithCancel(t.Context())
+	env := func(name string) (string, bool) {
+		return strings.Join(c.Config.Brokers, ","), name == "KRIB_KAFKA_BROKERS"
+	}
+	ended := make(chan int, 1)
+	var errs bytes.Buffer
+	go func() {
+		args := []string{"export", "--topic", "booking.events", "--format", "parquet", "--out", filepath.Join(dir, "events.parquet")}
+		ended <- app.Run(ctx, args, env, io.Discard, &errs)
+	}()
+	testenv.Eventually(t, "it has begun to write", func() bool {
+		files, _ := os.ReadDir(dir)
+		return len(files) == 1
+	})
+	stop()
+	code := <-ended
+	if files, _ := os.ReadDir(dir); code != 1 || len(files) != 0 || strings.Count(errs.String(), "\n") != 1 {
+		t.Errorf("it ended with %d and left %v: %s", code, files, &errs)
 	}
 }

@@ -90,6 +90,38 @@ func TestAnExportIsWhatWasCommittedWhenItBegan(t *testing.T) {
 	}
 }
 
+// What was acknowledged before an export is in it, also when its transaction is
+// committed while the export waits.
+func TestAnExportWaitsForTransactionsThatWereOpen(t *testing.T) {
+	t.Parallel()
+	c := testenv.Topics(t, nil)
+	cl, err := kgo.NewClient(append(c.Config.Options("slow"), kafka.TransactionalOptions("slow")...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.ProduceSync(t.Context(), kafka.ToPartition(&kgo.Record{Topic: events, Value: []byte("1")}, 0)).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	c.ProduceRecord(t, kafka.ToPartition(&kgo.Record{Topic: events, Value: []byte("2")}, 1))
+	committed := false
+	got := values(t, export.Options{Kafka: c.Config, Topic: events}, func() {
+		if committed {
+			return
+		}
+		committed = true // the other partition's record is there, so the ends are known
+		if err := cl.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+			t.Error(err)
+		}
+	})
+	if fmt.Sprint(got) != "map[0:[1] 1:[2]]" {
+		t.Errorf("exported are %v", got)
+	}
+}
+
 // abort leaves a transaction's record that was taken back.
 func abort(t *testing.T, c *testenv.Cluster, value []byte) {
 	t.Helper()
