@@ -131,7 +131,12 @@ func (s *server) renew(r *http.Request) func(context.Context) (auth.Principal, e
 // silent: the deadline of reading it would end its context in the middle.
 func (s *server) unhurried(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // where it is not supported there is none
+		unhurry(w)
 		h(w, r)
 	}
+}
+
+// unhurry takes the deadline of reading away. What has a body reads it before.
+func unhurry(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // where it is not supported there is none
 }

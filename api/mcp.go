@@ -56,6 +56,7 @@ func (s *server) mcp(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	unhurry(w) // a tool may wait for events
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.Header.Set(requestIDHeader, i.id)
 	// There is one form of answer, so nobody needs to be asked which it takes.

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
@@ -392,6 +394,23 @@ func TestACallEndsWithItsCaller(t *testing.T) {
 			return false
 		}
 	})
+}
+
+func TestACallOutlivesTheServersReadTimeout(t *testing.T) {
+	w := newWorld(t, func(o *api.Options) {
+		o.Pull = func(ctx context.Context, ask schemas.Pull) (schemas.Pulled, error) { // a log in which nothing happens
+			over, cancel := context.WithTimeout(ctx, ask.Wait)
+			defer cancel()
+			<-over.Done()
+			return schemas.Pulled{Events: []json.RawMessage{}, NextCursor: "AQAB"}, ctx.Err()
+		}
+	})
+	srv := httptest.NewUnstartedServer(w.srv.Config.Handler)
+	srv.Config.ReadTimeout = 200 * time.Millisecond
+	srv.Start()
+	t.Cleanup(srv.Close)
+	w.srv = srv
+	w.key("admin").model().call("list_events", map[string]any{"wait": 1}).want(200).is("data.next_cursor", "AQAB")
 }
 
 // inTurn sends each request to the next of some servers.

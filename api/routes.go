@@ -75,7 +75,7 @@ func (s *server) routes() []route {
 		{http.MethodGet, feed, s.unhurried(s.agentSlow(auth.EventsRead, s.pullEvents))},
 		{http.MethodGet, feed + "/stream", s.followEvents},
 
-		{http.MethodPost, mcpPath, s.unhurried(s.mcp)}, // the tools of models; each is one of these routes
+		{http.MethodPost, mcpPath, s.mcp}, // the tools of models; each is one of these routes
 
 		{http.MethodPost, "/api/v1/external/notifications/cleanup", s.agent(auth.NotificationsWrite, s.cleanUpNotifications)},
 		{http.MethodPost, "/api/v1/external/notifications/bulk", s.agent(auth.NotificationsWrite, s.sendMany)},
