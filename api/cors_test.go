@@ -10,7 +10,7 @@ import (
 
 // What a page may send beyond what every page may, and what it may read.
 var (
-	allowedHeaders = []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-Id", "X-Request-Id"}
+	allowedHeaders = []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-Id", "Mcp-Method", "Mcp-Name", "Mcp-Protocol-Version", "X-Request-Id"}
 	exposedHeaders = []string{"Etag", "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset", "Retry-After", "X-Request-Id"}
 )
 

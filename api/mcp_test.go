@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -250,6 +251,57 @@ func TestAToolRefusesAsTheAPIDoes(t *testing.T) {
 	}
 	if n := w.outbox(); n != 0 {
 		t.Errorf("%d outbox rows after refusals", n)
+	}
+}
+
+// Whatever a model gives for an argument, it is told so or it is taken for what it
+// is; it is never a fault of the API's.
+func TestNoArgumentOfAToolIsAFaultOfTheAPI(t *testing.T) {
+	w := newWorld(t, func(o *api.Options) {
+		o.Logger = slog.New(slog.DiscardHandler) // hundreds of lines
+		o.Pull = func(_ context.Context, ask schemas.Pull) (schemas.Pulled, error) {
+			return schemas.Pulled{Events: []json.RawMessage{}, NextCursor: ask.After}, nil
+		}
+	})
+	m := w.key("admin")
+	right := map[string]map[string]any{
+		"create_booking": stay(40), "create_webhook_subscription": hook("https://a.example"), "quote_price": {"property_id": home, "check_in": day(50), "check_out": day(52)},
+		"change_booking_status":       {"booking_id": m.book(7), "status": "pending"},
+		"update_webhook_subscription": {"subscription_id": m.do("POST", hooksPath, hook("https://b.example")).want(200).text("data.id")},
+	}
+	for _, tool := range w.tools() {
+		for name, schema := range tool.InputSchema.(map[string]any)["properties"].(map[string]any) {
+			wrong := spoiled(schema.(map[string]any))
+			for _, h := range hostile {
+				wrong = append(wrong, h)
+			}
+			for _, v := range wrong {
+				arguments := maps.Clone(right[tool.Name])
+				if arguments == nil {
+					arguments = map[string]any{}
+				}
+				arguments[name] = v
+				r := m.do("POST", "/mcp", with(message("tools/call"), "params", map[string]any{"name": tool.Name, "arguments": arguments}))
+				if r.status != 200 { // the message is refused as a whole
+					r.refused(422, "invalid_request")
+					continue
+				}
+				var problem struct {
+					Status int
+					Code   string
+				}
+				if err := json.Unmarshal([]byte(r.text("result.content.0.text")), &problem); err != nil {
+					t.Fatal(err)
+				}
+				refused := r.get("result").(map[string]any)["isError"] == true
+				switch {
+				case refused && (problem.Status < 400 || problem.Status >= 500 || problem.Code == ""):
+					t.Errorf("%s %s=%.100v: %s", tool.Name, name, v, r.body)
+				case !refused && right[tool.Name] != nil && kind(schema.(map[string]any)) != "string" && name != "guests":
+					t.Errorf("%s %s=%.100v was taken: %s", tool.Name, name, v, r.body)
+				}
+			}
+		}
 	}
 }
 
