@@ -28,6 +28,7 @@ import (
 // open are the routes that need no credentials.
 var open = map[string]bool{
 	"GET /health": true, "GET /healthz": true, "GET /api/health": true, "GET /api/openapi.json": true, "GET /llms.txt": true,
+	"GET /api/asyncapi.json": true, "GET /api/schemas/v1/{schema}.json": true,
 	"POST /api/v1/integrations/stripe/webhook": true, // signed
 }
 
@@ -241,7 +242,7 @@ func TestHealthTellsThePathsThatAre(t *testing.T) {
 		r := c.do("GET", path, nil).want(200).is("data.status", "healthy", "data.service", "Krib AI External API", "data.version", "test")
 		for _, e := range r.get("data.endpoints").([]any) {
 			method, p, _ := strings.Cut(e.(string), " ")
-			if got := c.do(method, strings.NewReplacer("{", "", "}", "").Replace(p), nil).status; got == 404 || got == 405 {
+			if got := c.do(method, strings.NewReplacer("{schema}", "booking-event", "{", "", "}", "").Replace(p), nil).status; got == 404 || got == 405 {
 				t.Errorf("%s is said to be there and answers %d", e, got)
 			}
 		}
@@ -424,8 +425,16 @@ func TestPagesRunNoScriptButTheirOwn(t *testing.T) {
 		}
 	}
 	c.do("GET", "/dashboard/none.js", nil).want(404)
-	none := newWorld(t, func(o *api.Options) { o.Pages = nil })
+	for _, f := range []string{"", "api.js", "topics.html", "topics.js", "style.css", "swagger-ui/swagger-ui-bundle.js"} {
+		policy := c.do("GET", "/docs/"+f, nil).want(200).header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(policy, "default-src 'self'") || strings.Contains(policy, "script-src") {
+			t.Errorf("the policy of /docs/%s is %q", f, policy)
+		}
+	}
+	c.do("GET", "/docs/swagger-ui/", nil).want(404)
+	none := newWorld(t, func(o *api.Options) { o.Pages, o.Docs = nil, nil })
 	(client{w: none}).do("GET", "/dashboard/", nil).refused(404, "no_such_path")
+	(client{w: none}).do("GET", "/docs/", nil).refused(404, "no_such_path")
 }
 
 func TestADatabaseThatIsAwayIs503(t *testing.T) {

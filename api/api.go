@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,8 +48,10 @@ type Options struct {
 	// StripeSecret verifies Stripe's webhooks; without it they are refused
 	// with 503.
 	StripeSecret schemas.Secret
-	// Pages are served under /dashboard/; nil for none.
-	Pages fs.FS
+	// Topics are those that the AsyncAPI document describes.
+	Topics []schemas.Topic
+	// Pages are served under /dashboard/, and Docs under /docs/; nil for none.
+	Pages, Docs fs.FS
 	// Ready tells why the process should get no requests, in a bounded time. It is
 	// asked once a second at most. Nil is always ready.
 	Ready    func() error
@@ -66,6 +69,8 @@ type server struct {
 	ready   verdict
 	waiting waiters
 	tools   http.Handler // of the Model Context Protocol
+
+	asyncAPI func() ([]byte, error) // the document, made once
 }
 
 // New makes the handler of everything that the API's listener serves. It starts
@@ -81,6 +86,7 @@ func New(o Options) http.Handler {
 		o.Ready = func() error { return nil }
 	}
 	s := &server{o: o, log: o.Logger, metrics: newMetrics(o.Registry), ready: verdict{look: o.Ready}}
+	s.asyncAPI = sync.OnceValues(func() ([]byte, error) { return schemas.AsyncAPI(o.Topics, "schemas/") })
 	router := s.router()
 	s.tools = s.newTools(router)
 	return router

@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"bytes"
-	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -14,13 +13,13 @@ import (
 
 	"github.com/krib-ai/krib/api"
 	"github.com/krib-ai/krib/internal/testenv"
+	"github.com/krib-ai/krib/schemas"
 )
 
 type document struct {
 	paths   map[string]map[string]any
 	schemas map[string]*jsonschema.Schema
 	raw     map[string]map[string]any // the same, as they stand there
-	routes  *chi.Mux                  // finds the pattern of a path
 }
 
 // openAPI is the document of the repository, its schemas compiled.
@@ -34,16 +33,14 @@ var openAPI = sync.OnceValues(func() (document, error) {
 		return document{}, err
 	}
 	c := jsonschema.NewCompiler()
+	c.AssertFormat()
 	if err := c.AddResource("mem:///openapi.json", doc); err != nil {
 		return document{}, err
 	}
-	d := document{paths: map[string]map[string]any{}, schemas: map[string]*jsonschema.Schema{}, raw: map[string]map[string]any{}, routes: chi.NewRouter()}
+	d := document{paths: map[string]map[string]any{}, schemas: map[string]*jsonschema.Schema{}, raw: map[string]map[string]any{}}
 	root := doc.(map[string]any)
 	for path, operations := range root["paths"].(map[string]any) {
 		d.paths[path] = operations.(map[string]any)
-		for m := range d.paths[path] {
-			d.routes.Method(strings.ToUpper(m), path, http.NotFoundHandler())
-		}
 	}
 	for name, schema := range root["components"].(map[string]any)["schemas"].(map[string]any) {
 		d.raw[name] = schema.(map[string]any)
@@ -54,44 +51,23 @@ var openAPI = sync.OnceValues(func() (document, error) {
 	return d, nil
 })
 
-// conforms holds an answer to what the document says of its operation.
-func conforms(method, path string, r reply) error {
-	d, err := openAPI()
+// contract is what every answer of these tests is held to.
+var contract = sync.OnceValues(func() (*testenv.Contract, error) {
+	raw, err := os.ReadFile("openapi.json")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	path, _, _ = strings.Cut(path, "?")
-	name := d.schemaOf(method, path)
-	if name == "" || !strings.Contains(r.header.Get("Content-Type"), "json") {
-		return nil
-	}
-	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(r.body))
-	if err != nil {
-		return err
-	}
-	if err := d.schemas[name].Validate(v.(map[string]any)["data"]); err != nil {
-		return fmt.Errorf("the answer of %s %s is not the document's %s: %w\n%s", method, path, name, err, r.body)
-	}
-	return nil
-}
+	return testenv.NewContract(raw)
+})
 
-// schemaOf is the name of the schema of data in a route's answer.
-func (d document) schemaOf(method, path string) string {
-	pattern := d.routes.Find(chi.NewRouteContext(), method, path)
-	operation, ok := d.paths[pattern][strings.ToLower(method)].(map[string]any)
-	if !ok {
-		return ""
+// held puts the contract before a server's client.
+func held(t testing.TB, c *http.Client) {
+	t.Helper()
+	k, err := contract()
+	if err != nil {
+		t.Fatal(err)
 	}
-	var v any = operation
-	for _, name := range []string{"responses", "200", "content", "application/json", "schema", "properties", "data", "$ref"} {
-		at, ok := v.(map[string]any)
-		if !ok {
-			return ""
-		}
-		v = at[name]
-	}
-	name, _ := v.(string)
-	return strings.TrimPrefix(name, "#/components/schemas/")
+	c.Transport = k.Through(c.Transport, func(_ *http.Request, err error) { t.Error(err) })
 }
 
 func TestTheDocumentHasExactlyTheRoutes(t *testing.T) {
@@ -132,5 +108,88 @@ func TestTheDocumentIsServedToAnybody(t *testing.T) {
 	}
 	if !bytes.Equal(r.body, raw) {
 		t.Error("not the document of the repository")
+	}
+}
+
+// What the AsyncAPI document refers to is there, and is the file that records
+// name.
+func TestTheTopicsAndTheirSchemasAreServedToAnybody(t *testing.T) {
+	c := client{w: newWorld(t)}
+	doc := c.do("GET", "/api/asyncapi.json", nil).want(200)
+	if got, want := len(doc.get("channels").(map[string]any)), len(topics()); got != want {
+		t.Errorf("%d channels for %d topics", got, want)
+	}
+	for name, m := range doc.get("components").(map[string]any)["messages"].(map[string]any) {
+		ref := m.(map[string]any)["payload"].(map[string]any)["schema"].(map[string]any)["$ref"].(string)
+		r := c.do("GET", "/api/"+ref, nil).want(200)
+		want, err := schemas.Schema(name)
+		if err != nil || !bytes.Equal(r.body, want) || r.header.Get("Content-Type") != "application/schema+json" {
+			t.Errorf("%s: %v, %s", ref, err, r.header.Get("Content-Type"))
+		}
+	}
+	for _, none := range []string{"none.json", "..%2Fcodec.json", "booking-event", ".json"} {
+		c.do("GET", "/api/schemas/v1/"+none, nil).refused(404, "no_such_path")
+	}
+}
+
+// examplesOf are those of a body: its own, or those of the schema that it, its
+// data, or its items refer to.
+func (d document) examplesOf(body map[string]any) (name string, examples []any) {
+	if e, ok := body["example"]; ok {
+		return "", []any{e}
+	}
+	schema, _ := body["schema"].(map[string]any)
+	for _, inside := range []string{"data", "items"} {
+		at := schema
+		if inside == "data" {
+			at, _ = schema["properties"].(map[string]any)
+		}
+		if in, ok := at[inside].(map[string]any); ok {
+			schema = in
+		}
+	}
+	ref, _ := schema["$ref"].(string)
+	name = strings.TrimPrefix(ref, "#/components/schemas/")
+	examples, _ = d.raw[name]["examples"].([]any)
+	return name, examples
+}
+
+func TestEveryBodyHasAnExample(t *testing.T) {
+	d, err := openAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, operations := range d.paths {
+		for method, o := range operations {
+			bodies := map[string]any{}
+			if b, ok := o.(map[string]any)["requestBody"].(map[string]any); ok {
+				bodies["request"] = b["content"]
+			}
+			if !strings.HasSuffix(path, ".json") { // of a document the document is the example
+				bodies["answer"] = o.(map[string]any)["responses"].(map[string]any)["200"].(map[string]any)["content"]
+			}
+			for of, content := range bodies {
+				for kind, body := range content.(map[string]any) {
+					if _, examples := d.examplesOf(body.(map[string]any)); len(examples) == 0 {
+						t.Errorf("the %s of %s %s as %s has no example", of, strings.ToUpper(method), path, kind)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestTheExamplesAreValid(t *testing.T) {
+	d, err := openAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, schema := range d.raw {
+		examples, _ := schema["examples"].([]any)
+		for _, e := range examples {
+			if err := d.schemas[name].Validate(e); err != nil {
+				t.Errorf("an example of %s: %v", name, err)
+			}
+		}
 	}
 }

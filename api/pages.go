@@ -8,29 +8,40 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// pagePath is where the pages' files are served, without credentials: they hold
-// no data, and ask the API with the host's own token.
-const pagePath = "/dashboard/"
+// The pages' files are served without credentials: they hold no data, and ask the
+// API with what the reader gives them. The policies run no script but their own
+// and let them ask nobody else.
+const (
+	pagePath   = "/dashboard/"
+	pagePolicy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	docsPath   = "/docs/"
+	// The viewer's sheet has pictures in it, and its script makes styles.
+	docsPolicy = pagePolicy + "; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+)
 
-// pages serves the files that were handed in, under a policy that runs no script
-// but their own.
 func (s *server) pages(r chi.Router) {
-	if s.o.Pages == nil {
+	s.folder(r, pagePath, s.o.Pages, pagePolicy)
+	s.folder(r, docsPath, s.o.Docs, docsPolicy)
+}
+
+// folder serves the files that were handed in, if any, under a policy.
+func (s *server) folder(r chi.Router, path string, files fs.FS, policy string) {
+	if files == nil {
 		return
 	}
-	files := http.StripPrefix(pagePath, http.FileServerFS(s.o.Pages))
-	r.Get("/dashboard", http.RedirectHandler(pagePath, http.StatusPermanentRedirect).ServeHTTP)
-	r.Get(pagePath+"*", func(w http.ResponseWriter, r *http.Request) {
-		if name := strings.TrimPrefix(r.URL.Path, pagePath); name != "" {
-			if f, err := fs.Stat(s.o.Pages, name); err != nil || f.IsDir() { // the file server answers plain text, and lists folders
+	serve := http.StripPrefix(path, http.FileServerFS(files))
+	r.Get(strings.TrimSuffix(path, "/"), http.RedirectHandler(path, http.StatusPermanentRedirect).ServeHTTP)
+	r.Get(path+"*", func(w http.ResponseWriter, r *http.Request) {
+		if name := strings.TrimPrefix(r.URL.Path, path); name != "" {
+			if f, err := fs.Stat(files, name); err != nil || f.IsDir() { // the file server answers plain text, and lists folders
 				s.noRoute(w, r)
 				return
 			}
 		}
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", policy)
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-cache")
-		files.ServeHTTP(w, r)
+		serve.ServeHTTP(w, r)
 	})
 }

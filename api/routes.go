@@ -35,6 +35,8 @@ func (s *server) routes() []route {
 		{http.MethodGet, "/api/health", s.open(s.health)},
 		{http.MethodGet, "/api/openapi.json", serveOpenAPI},
 		{http.MethodGet, "/llms.txt", serveLLMs},
+		{http.MethodGet, "/api/asyncapi.json", s.serveAsyncAPI},
+		{http.MethodGet, "/api/schemas/v1/{schema}.json", s.serveSchema},
 
 		{http.MethodGet, "/api/v1/properties/search", s.agent(auth.BookingsRead, s.searchProperties)},
 		{http.MethodGet, "/api/v1/properties/{property_id}", s.agent(auth.BookingsRead, s.property)},

@@ -17,6 +17,7 @@ import (
 	"github.com/krib-ai/krib/api"
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/api/dashboard"
+	"github.com/krib-ai/krib/api/reference"
 	"github.com/krib-ai/krib/internal/jobs"
 	"github.com/krib-ai/krib/internal/kafka"
 	"github.com/krib-ai/krib/internal/seal"
@@ -283,7 +284,7 @@ func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed
 	return api.New(api.Options{
 		DB: db, Producer: p, Auth: a, Feed: feed, Stream: stream, Pull: events.Pull, Follow: events.Follow,
 		WebhookTimeout: c.timeout, ReplayWindow: c.replayWindow, CORSOrigins: c.corsOrigins, StripeSecret: c.stripeSecret,
-		Pages: dashboard.Files, Ready: checks.now, Logger: log, Registry: reg, Version: version(),
+		Topics: c.topics(), Pages: dashboard.Files, Docs: reference.Files, Ready: checks.now, Logger: log, Registry: reg, Version: version(),
 	}), nil
 }
 

@@ -107,6 +107,11 @@ var fences = []fence{
 		"the mail server is for tests",
 	},
 	{
+		[]string{"github.com/pb33f"},
+		[]string{"internal/testenv"},
+		"the document is what tests hold answers to",
+	},
+	{
 		[]string{"testing", "github.com/google/go-cmp"},
 		[]string{"internal/testenv", "internal/e2e"},
 		"the program does not link what is for tests",

@@ -123,6 +123,7 @@ func (k *krib) await(t *testing.T, ended func() bool) {
 			if err := json.Unmarshal(b, k); err != nil {
 				t.Fatalf("dev.json: %v", err)
 			}
+			k.keepsItsContract(t)
 			return
 		}
 		if ended() {
@@ -134,6 +135,18 @@ func (k *krib) await(t *testing.T, ended func() bool) {
 			t.Fatal("krib was not ready within two minutes")
 		}
 	}
+}
+
+// keepsItsContract fails the test, at its end, when an answer of this program was
+// not what the document says.
+func (k *krib) keepsItsContract(t *testing.T) {
+	t.Helper()
+	url := k.APIURL
+	t.Cleanup(func() {
+		for _, b := range breaches.of(url) {
+			t.Error(b)
+		}
+	})
 }
 
 var buildBinary = sync.OnceValues(func() (string, error) {
@@ -244,8 +257,51 @@ func stopPostgres(t *testing.T, dir string) {
 }
 
 // requests gives up long after the slowest answer, the test endpoint's; a stream
-// has its context alone.
-var requests, streams = &http.Client{Timeout: time.Minute}, &http.Client{}
+// has its context alone. What they are answered is held to the OpenAPI document.
+var (
+	requests = &http.Client{Timeout: time.Minute, Transport: held}
+	streams  = &http.Client{Transport: held}
+	held     = contract().Through(http.DefaultTransport, breaches.add)
+	breaches breachLog
+)
+
+func contract() *testenv.Contract {
+	raw, err := os.ReadFile("../../api/openapi.json")
+	if err != nil {
+		panic(err) // there is no test yet
+	}
+	c, err := testenv.NewContract(raw)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// A breachLog keeps what answers have broken until the test of their program
+// ends.
+type breachLog struct {
+	mu     sync.Mutex
+	byHost map[string][]error
+}
+
+func (l *breachLog) add(req *http.Request, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byHost == nil {
+		l.byHost = map[string][]error{}
+	}
+	l.byHost[req.URL.Host] = append(l.byHost[req.URL.Host], err)
+}
+
+// of takes what was broken at a URL's host.
+func (l *breachLog) of(url string) []error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	host := strings.TrimPrefix(url, "http://")
+	out := l.byHost[host]
+	delete(l.byHost, host)
+	return out
+}
 
 // An answer is a decoded response.
 type answer struct {

@@ -88,6 +88,8 @@ func TestRolesInProcessesOfTheirOwnAreTheSamePipeline(t *testing.T) {
 	wg.Wait()
 	writes, reads := *dev, *dev
 	writes.APIURL, reads.APIURL = urls[0], urls[1]
+	writes.keepsItsContract(t)
+	reads.keepsItsContract(t)
 	endpoint := testenv.Receiver(t, func(r testenv.Request) testenv.Response {
 		if r.N == 0 {
 			return testenv.Response{Status: 503}
