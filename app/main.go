@@ -27,6 +27,7 @@ const usage = `krib carries booking events to webhooks, dashboards and raw topic
   krib serve     the roles of a real installation (--roles)
   krib migrate   bring the database to this version
   krib topics    apply | diff: create and repair the topics, or say how they differ
+  krib schemas   list | show | register: the topics' schemas, and a registry for them
   krib keys      create | list | revoke | rotate: the API keys of agents
   krib listen    post an agent's events to a local URL, without a public address
   krib replay    start | list | show | cancel: send events of the log to a subscription again
@@ -53,7 +54,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 // Run is Main with a context in the place of signals.
 func Run(ctx context.Context, args []string, env Lookup, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, []string, Lookup, io.Writer, io.Writer) error{
-		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "keys": keys, "replay": runReplay, "dead": dead,
+		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "schemas": runSchemas, "keys": keys, "replay": runReplay, "dead": dead,
 		"audit": runAudit, "listen": forward, "tail": tail, "export": runExport, "bench": runBench, "version": printVersion,
 	}
 	if len(args) == 0 {

@@ -107,9 +107,9 @@ var fences = []fence{
 		"the mail server is for tests",
 	},
 	{
-		[]string{"github.com/pb33f"},
+		[]string{"github.com/pb33f", "github.com/twmb/franz-go/pkg/sr/srfake"},
 		[]string{"internal/testenv"},
-		"the document is what tests hold answers to",
+		"what answers are held to, and the fake registry, are for tests",
 	},
 	{
 		[]string{"testing", "github.com/google/go-cmp"},
