@@ -26,7 +26,7 @@ type Contract struct {
 // by what is counted. The validator does not see that an old key is a key, too.
 var open = []string{
 	"$.body.event.**", "$.body.data.notifications_by_type.*", "$.body.data.notifications_by_priority.*",
-	"$.body.data.resumes.*", "$.body.data.disconnects.*", "$.body.data.replaced.**",
+	"$.body.data.resumes.*", "$.body.data.disconnects.*", "$.body.data.replaced.**", "$.body.result.**", "$.body.error.**",
 }
 
 // NewContract reads a document.
