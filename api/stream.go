@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -44,17 +46,12 @@ type visitor struct {
 
 // stream hands the connection of the path's host over.
 func (s *server) stream(w http.ResponseWriter, r *http.Request) {
-	v, err := s.visit(r)
-	var f schemas.FeedFilter
-	if err == nil {
-		f, err = streamFilter(r)
-	}
-	if err == nil && s.o.Stream == nil {
-		err = errNoStream
-	}
-	if err == nil && v.pass != nil {
-		err = s.keep(w, r, &v)
-	}
+	var (
+		v   visitor
+		f   schemas.FeedFilter
+		err error
+	)
+	aside(func() { v, f, err = s.letIn(w, r) })
 	if err == nil {
 		infoOf(r.Context()).principal = auth.Principal{Host: v.host, Until: v.until}
 		s.o.Stream.Serve(w, r, v.host, v.until, f)
@@ -68,6 +65,41 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.fail(w, r, err)
+}
+
+// letIn recognises whoever opens a stream, and reads what is asked for.
+func (s *server) letIn(w http.ResponseWriter, r *http.Request) (visitor, schemas.FeedFilter, error) {
+	v, err := s.visit(r)
+	var f schemas.FeedFilter
+	if err == nil {
+		f, err = streamFilter(r)
+	}
+	if err == nil && s.o.Stream == nil {
+		err = errNoStream
+	}
+	if err == nil && v.pass != nil {
+		err = s.keep(w, r, &v)
+	}
+	return v, f, err
+}
+
+// aside runs what needs a deep stack on one of its own, which is given back: the
+// stack of a request that stays open for hours stays as large as it once was.
+func aside(f func()) {
+	done := make(chan any)
+	go func() {
+		defer func() {
+			p := recover()
+			if p != nil && p != any(http.ErrAbortHandler) {
+				p = fmt.Sprintf("%v\n%s", p, debug.Stack()) // the place is lost otherwise
+			}
+			done <- p
+		}()
+		f()
+	}()
+	if p := <-done; p != nil {
+		panic(p) // for recovered
+	}
 }
 
 // visit recognises whoever opens a stream: by the token of the path's host, by a

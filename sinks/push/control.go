@@ -31,6 +31,7 @@ const (
 	codeExpired    code = "token_expired"
 	codeGone       code = "gone"
 	codeStalled    code = "stalled" // it took nothing for as long as a write may last
+	codeNone       code = ""        // it goes on
 )
 
 // An ending is why the hub ends a connection.

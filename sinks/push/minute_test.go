@@ -52,7 +52,7 @@ func (l *pipes) open(t *testing.T, last string) (*sse.Reader, net.Conn) {
 	if _, err := fmt.Fprintf(client, "GET / HTTP/1.1\r\nHost: krib\r\nLast-Event-ID: %s\r\n\r\n", last); err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.ReadResponse(bufio.NewReader(client), nil)
+	res, err := http.ReadResponse(bufio.NewReader(client), nil) //nolint:bodyclose // the connection is closed
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,9 +3,11 @@ package push
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/krib-ai/krib/internal/sse"
@@ -26,7 +28,9 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID,
 	if asked.given {
 		s.safe = asked.cursor.String()
 	}
-	if err := s.Open(); err != nil || r.Method == http.MethodHead {
+	var err error
+	aside(func() { err = s.Open() })
+	if err != nil || r.Method == http.MethodHead {
 		if errors.Is(err, errors.ErrUnsupported) {
 			h.log.ErrorContext(r.Context(), "a middleware hides Flush from the stream", slog.Any("error", err))
 		}
@@ -92,7 +96,18 @@ func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, aske
 	defer p.leave(c)
 
 	retry := patience()
-	past, err := h.past(ctx, s, c, p, &asked, snap)
+	over := codeNone
+	aside(func() { over = h.welcome(ctx, s, c, p, &asked, snap, retry) })
+	if over != codeNone {
+		return over
+	}
+	return h.stay(ctx, s, c, p, retry)
+}
+
+// welcome sends what stands before the live stream. Where the connection ends with
+// that, it says why.
+func (h *Hub) welcome(ctx context.Context, s *stream, c *conn, p *partition, asked *request, snap snapshot, retry time.Duration) code {
+	past, err := h.past(ctx, s, c, p, asked, snap)
 	switch {
 	case errors.Is(err, sse.ErrWrite): // before the context, which ends with it
 		return verdict(err)
@@ -108,7 +123,7 @@ func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, aske
 		s.last(e, retry)
 		return e.code
 	}
-	first := []frame{hello(c.host, p.place, asked, snap.head, len(past), retry, h.opts.Heartbeat)}
+	first := []frame{hello(c.host, p.place, *asked, snap.head, len(past), retry, h.opts.Heartbeat)}
 	if asked.reason != "" {
 		first = append(first, resync(p.at(snap.head), asked.reason, time.Now()))
 	}
@@ -118,7 +133,7 @@ func (h *Hub) attend(ctx context.Context, s *stream, c *conn, p *partition, aske
 	if err := s.replay(p.place, c, past); err != nil {
 		return verdict(err)
 	}
-	return h.stay(ctx, s, c, p, retry)
+	return codeNone
 }
 
 // checkFuture looks at a cursor that is ahead of this replica. It came with a
@@ -222,4 +237,24 @@ func expire(c *conn, until time.Time) (stop func()) {
 		c.finish(ending{codeExpired, "the credentials expire; come back with new ones"})
 	})
 	return func() { t.Stop() }
+}
+
+// aside runs what needs a deep stack on one of its own, which is given back. A
+// stack that has grown stays as large for as long as the connection is open: the
+// collector halves one only when three quarters of it are unused.
+func aside(f func()) {
+	done := make(chan any)
+	go func() {
+		defer func() {
+			p := recover()
+			if p != nil && p != any(http.ErrAbortHandler) {
+				p = fmt.Sprintf("%v\n%s", p, debug.Stack()) // the place is lost otherwise
+			}
+			done <- p
+		}()
+		f()
+	}()
+	if p := <-done; p != nil {
+		panic(p) // for whoever handles those of requests
+	}
 }
