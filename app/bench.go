@@ -21,9 +21,10 @@ func runBench(ctx context.Context, args []string, env Lookup, out, stderr io.Wri
 	var file string
 	s := newSettings("bench", stderr)
 	s.fs.IntVar(&o.Runs, "runs", 5, "how often each measurement is made")
-	s.fs.DurationVar(&o.Duration, "duration", 10*time.Second, "how long each phase of create, latency and hang lasts")
+	s.fs.DurationVar(&o.Duration, "duration", 10*time.Second, "how long each phase of create, latency, hang and stream lasts")
 	s.fs.IntVar(&o.Events, "events", 20_000, "the backlog to drain")
 	s.fs.IntVar(&o.Homes, "homes", 4_000, "how many homes the bookings spread over")
+	s.fs.IntVar(&o.Streams, "streams", 10_000, "how many streams there are at most")
 	s.fs.StringVar(&o.Dir, "dir", "", "where the temporary data folder is made; its disk is what is measured")
 	s.fs.StringVar(&file, "json", "", "write every single value to this file too")
 	s.fs.Func("only", "the measurements to make, separated by commas: "+strings.Join(bench.Names(), ", ")+" (default all)", list(&o.Only))

@@ -45,7 +45,7 @@ var laws = []law{
 	{"internal/sse", nil},
 	{"internal/embedded", nil},
 	{"internal/telemetry", nil},
-	{"internal/bench", []string{"schemas", "internal/store", "internal/kafka", "internal/seal", "producers", "processors/deliver"}},
+	{"internal/bench", []string{"schemas", "internal/store", "internal/kafka", "internal/seal", "internal/sse", "producers", "processors/deliver"}},
 	{"internal/listen", []string{"schemas", "internal/sse", "processors/deliver"}},
 	{"app", []string{anything}},
 	{"", []string{"app"}}, // main

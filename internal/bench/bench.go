@@ -29,11 +29,12 @@ const (
 	Drain   = "drain"
 	Latency = "latency"
 	Hang    = "hang"
+	Stream  = "stream"
 	Memory  = "memory"
 )
 
 // Names lists the measurements.
-func Names() []string { return []string{Create, Drain, Latency, Hang, Memory} }
+func Names() []string { return []string{Create, Drain, Latency, Hang, Stream, Memory} }
 
 // Options say what to measure, and of which program. Program and Env are
 // required.
@@ -50,7 +51,7 @@ type Options struct {
 	Only []string
 	// Runs is how often each measurement is made. Default 5.
 	Runs int
-	// Duration is how long each phase of create, latency and hang lasts. Default 10
+	// Duration is how long each phase of create, latency, hang and stream lasts. Default 10
 	// seconds.
 	Duration time.Duration
 	// Events is the backlog to drain at fan-out 1; at fan-out 10 it is a tenth of
@@ -58,6 +59,9 @@ type Options struct {
 	Events int
 	// Homes is how many properties the bookings spread over. Default 4,000.
 	Homes int
+	// Streams is how many streams there are at most. Default 10,000; as many as the
+	// process may open, where that is less.
+	Streams int
 	// Progress hears what is being done; nil for nobody.
 	Progress io.Writer
 }
@@ -67,6 +71,7 @@ func (o Options) withDefaults() Options {
 	o.Duration = cmp.Or(o.Duration, 10*time.Second)
 	o.Events = cmp.Or(o.Events, 20_000)
 	o.Homes = cmp.Or(o.Homes, 4_000)
+	o.Streams = min(cmp.Or(o.Streams, 10_000), mayOpen())
 	if len(o.Only) == 0 {
 		o.Only = Names()
 	}
@@ -83,7 +88,7 @@ func (o Options) Check() error {
 			return fmt.Errorf("there is no measurement %q; there are %s", n, strings.Join(Names(), ", "))
 		}
 	}
-	if o.Runs < 0 || o.Duration < 0 || o.Events < 0 || o.Homes < 0 {
+	if o.Runs < 0 || o.Duration < 0 || o.Events < 0 || o.Homes < 0 || o.Streams < 0 {
 		return errors.New("a benchmark needs numbers above zero")
 	}
 	return nil
@@ -100,6 +105,7 @@ type bench struct {
 	homes  *homes
 	kafka  kafka.Config
 	memory *memory
+	idle   []float64      // KiB of an idle stream, for each run
 	sample *schemas.Event // what the backlogs are made of
 }
 
@@ -119,11 +125,18 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			return r, err
 		}
 	}
+	var idle []float64
+	if slices.Contains(o.Only, Stream) {
+		var err error
+		if idle, err = idleStreams(ctx, &o, o.Runs); err != nil {
+			return r, err
+		}
+	}
 	b, err := open(ctx, o)
 	if err != nil {
 		return r, err
 	}
-	b.memory = mem
+	b.memory, b.idle = mem, idle
 	if r.Machine, err = b.machine(ctx, load); err == nil {
 		err = b.measure(ctx, r)
 	}
@@ -188,7 +201,11 @@ func (b *bench) measure(ctx context.Context, r *Report) (err error) {
 		run  func(context.Context, *Measurement) error
 		mark func(*Measurement)
 	}{
-		{Create, b.create, markCreate}, {Drain, b.drain, markDrain}, {Latency, b.latency, markLatency}, {Hang, b.hang, markHang},
+		{Create, b.create, markCreate},
+		{Drain, b.drain, markDrain},
+		{Latency, b.latency, markLatency},
+		{Hang, b.hang, markHang},
+		{Stream, b.streams, b.markStreams},
 	} {
 		if !slices.Contains(b.o.Only, m.name) {
 			continue

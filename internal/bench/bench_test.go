@@ -11,7 +11,7 @@ import (
 
 func TestNonsenseIsRefused(t *testing.T) {
 	t.Parallel()
-	for _, o := range []Options{{Only: []string{Create, "sleep"}}, {Runs: -1}, {Duration: -time.Second}, {Events: -1}, {Homes: -1}} {
+	for _, o := range []Options{{Only: []string{Create, "sleep"}}, {Runs: -1}, {Duration: -time.Second}, {Events: -1}, {Homes: -1}, {Streams: -1}} {
 		if err := o.Check(); err == nil {
 			t.Errorf("%+v is taken", o)
 		}

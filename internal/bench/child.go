@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -37,6 +38,7 @@ type devFile struct {
 	AdminURL     string         `json:"admin_url"`
 	APIKey       string         `json:"api_key"`
 	HostID       schemas.HostID `json:"host_id"`
+	HostToken    schemas.Secret `json:"host_token"`
 	KafkaBrokers []string       `json:"kafka_brokers"`
 	DatabaseURL  string         `json:"database_url"`
 }
@@ -58,7 +60,7 @@ func startChild(ctx context.Context, o *Options) (*child, error) {
 	// Not this context: a child that is asked to stop stops cleanly.
 	c.cmd = exec.CommandContext(context.WithoutCancel(ctx), o.Program, "dev", "--data-dir", dir, "--http-addr", free,
 		"--admin-addr", free, "--kafka-addr", free, "--receiver-addr", free, "--log-level", "warn")
-	c.cmd.Env, c.cmd.Stderr = o.Env, log
+	c.cmd.Env, c.cmd.Stderr = append(slices.Clone(o.Env), fmt.Sprint("SSE_MAX_CONNECTIONS=", max(o.Streams, 1000)), "SSE_MAX_PER_HOST=0", "SSE_MAX_PER_ADDRESS=0"), log
 	c.cmd.SysProcAttr = attributes()
 	if err := c.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting krib: %w", err), os.RemoveAll(dir))

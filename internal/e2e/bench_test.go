@@ -39,7 +39,7 @@ func leftNothing(t *testing.T, dir string) {
 func TestTheBenchmarkMeasuresEverythingAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "report.json")
-	cmd, stdout, stderr := benchmark(t, dir, "--duration", "200ms", "--events", "50", "--json", file)
+	cmd, stdout, stderr := benchmark(t, dir, "--duration", "200ms", "--events", "50", "--streams", "20", "--json", file)
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, stderr)
 	}

@@ -100,6 +100,7 @@ func TestFiveThousandStreamsAreOpenedAtOnce(t *testing.T) {
 
 // dialStream opens a stream on a connection of its own, with small buffers.
 func (k *krib) dialStream(ctx context.Context, t *testing.T) (*sse.Reader, error) {
+	t.Helper()
 	addr := strings.TrimPrefix(k.APIURL, "http://")
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -111,7 +112,7 @@ func (k *krib) dialStream(ctx context.Context, t *testing.T) (*sse.Reader, error
 	if err != nil {
 		return nil, err
 	}
-	res, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
+	res, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil) //nolint:bodyclose // the connection is closed
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = fmt.Errorf("the status is %d", res.StatusCode)
 	}
