@@ -10,7 +10,6 @@ import (
 
 // Whoever handles the panics of requests gets it, and is told where it was.
 func TestAPanicBesideTheRequestIsTheRequests(t *testing.T) {
-	t.Parallel()
 	for _, p := range []any{"lost", http.ErrAbortHandler} {
 		func() {
 			defer func() {
