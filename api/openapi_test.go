@@ -20,6 +20,7 @@ type document struct {
 	paths   map[string]map[string]any
 	schemas map[string]*jsonschema.Schema
 	raw     map[string]map[string]any // the same, as they stand there
+	tags    map[string]bool           // that have a description
 }
 
 // openAPI is the document of the repository, its schemas compiled.
@@ -37,10 +38,13 @@ var openAPI = sync.OnceValues(func() (document, error) {
 	if err := c.AddResource("mem:///openapi.json", doc); err != nil {
 		return document{}, err
 	}
-	d := document{paths: map[string]map[string]any{}, schemas: map[string]*jsonschema.Schema{}, raw: map[string]map[string]any{}}
+	d := document{paths: map[string]map[string]any{}, schemas: map[string]*jsonschema.Schema{}, raw: map[string]map[string]any{}, tags: map[string]bool{}}
 	root := doc.(map[string]any)
 	for path, operations := range root["paths"].(map[string]any) {
 		d.paths[path] = operations.(map[string]any)
+	}
+	for _, tag := range root["tags"].([]any) {
+		d.tags[tag.(map[string]any)["name"].(string)] = tag.(map[string]any)["description"] != ""
 	}
 	for name, schema := range root["components"].(map[string]any)["schemas"].(map[string]any) {
 		d.raw[name] = schema.(map[string]any)
@@ -152,6 +156,21 @@ func (d document) examplesOf(body map[string]any) (name string, examples []any) 
 	name = strings.TrimPrefix(ref, "#/components/schemas/")
 	examples, _ = d.raw[name]["examples"].([]any)
 	return name, examples
+}
+
+func TestEveryOperationIsUnderATagThatIsDescribed(t *testing.T) {
+	d, err := openAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, operations := range d.paths {
+		for method, o := range operations {
+			tags, _ := o.(map[string]any)["tags"].([]any)
+			if len(tags) != 1 || !d.tags[tags[0].(string)] {
+				t.Errorf("%s %s is under %v, of %v", strings.ToUpper(method), path, tags, d.tags)
+			}
+		}
+	}
 }
 
 func TestEveryBodyHasAnExample(t *testing.T) {

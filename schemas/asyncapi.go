@@ -25,7 +25,7 @@ var contents = map[string]content{
 	string(OutboxProgress):    {SchemaProgress, "The relay.", "The relay."},
 	string(Deliveries):        {SchemaDelivery, "Fan-out, retry, replays; the relay for tests and operational events.", "Deliver."},
 	string(Holds):             {SchemaHold, "Deliver, for subscriptions with an ordering.", "Deliver, when it takes a partition over."},
-	string(DeadLetters):       {SchemaDelivery, "Deliver, when nothing will try again by itself.", "`krib dead`."},
+	string(DeadLetters):       {SchemaDelivery, "Deliver, when nothing will try again by itself.", "People, with krib dead."},
 	string(Attempts):          {SchemaAttempt, "Deliver.", "The log of attempts, statistics and health; analytics."},
 	string(HostNotifications): {SchemaFeed, "Fan-out, and the relay for what is sent, marked and announced.", "The inbox, the hosts' streams, mail."},
 	string(PoisonRecords):     {SchemaPoison, "Whoever met a record that it could not decode.", "People."},

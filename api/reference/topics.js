@@ -20,7 +20,14 @@ const row = (...cells) => el("tr", cells.map((c) => el("td", c)));
 const last = (ref) => ref.split("/").pop();
 
 function kept(config) {
-  const days = (ms) => (ms % 86_400_000 === 0 ? `${ms / 86_400_000} d` : `${ms / 1000} s`);
+  const days = (ms) => {
+    const left = Object.entries({ d: 86_400_000, h: 3_600_000, min: 60_000, s: 1000 }).map(([unit, size]) => {
+      const n = Math.floor(ms / size);
+      ms -= n * size;
+      return n ? `${n} ${unit}` : "";
+    });
+    return left.filter(Boolean).join(" ");
+  };
   if (!config["cleanup.policy"].includes("compact")) return days(config["retention.ms"]);
   const lag = config["min.compaction.lag.ms"];
   return lag ? `compacted, all of ${days(lag)}` : "compacted";
@@ -72,7 +79,7 @@ async function show() {
     const [message] = Object.keys(channel.messages);
     document.querySelector("#channels").append(row(
       el("code", name), el("a", message, { href: `#message-${message}` }), doc.components.messages[message].bindings.kafka.key.description,
-      String(partitions), kept(topicConfiguration), doc.operations[`write.${name}`].summary, channel.summary,
+      String(partitions), kept(topicConfiguration), doc.operations[`write.${name}`].summary, channel.summary.replace("Read by: ", ""),
     ));
   }
   const { headers } = Object.values(doc.components.messages)[0];

@@ -62,7 +62,7 @@ func (w *watch) quiet(t *testing.T, host string) {
 }
 
 // picture keeps a screenshot where KRIB_TEST_SCREENSHOTS names a folder.
-func picture(t *testing.T, ctx context.Context, name string) { //nolint:revive // a helper's t comes first
+func picture(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
 	dir := os.Getenv("KRIB_TEST_SCREENSHOTS")
 	if dir == "" {
@@ -90,16 +90,16 @@ func TestTheDocumentsAreBrowsableAndAskNobodyElse(t *testing.T) {
 	err := chromedp.Run(ctx,
 		chromedp.EmulateViewport(1280, 900),
 		chromedp.Navigate(k.APIURL+"/docs/"),
-		chromedp.WaitVisible(`#operations-default-createBooking`, chromedp.ByQuery),
+		chromedp.WaitVisible(`#operations-Bookings-createBooking`, chromedp.ByQuery),
 		chromedp.Text(`#api`, &operations, chromedp.ByQuery),
-		chromedp.Click(`#operations-default-createBooking button`, chromedp.ByQuery),
-		chromedp.WaitVisible(`#operations-default-createBooking .responses-inner .highlight-code`, chromedp.ByQuery),
-		chromedp.Text(`#operations-default-createBooking .responses-inner`, &response, chromedp.ByQuery),
+		chromedp.Click(`#operations-Bookings-createBooking button`, chromedp.ByQuery),
+		chromedp.WaitVisible(`#operations-Bookings-createBooking .responses-inner .highlight-code`, chromedp.ByQuery),
+		chromedp.Text(`#operations-Bookings-createBooking .responses-inner`, &response, chromedp.ByQuery),
 	)
 	if err != nil {
 		t.Fatalf("the API's page: %v", err)
 	}
-	picture(t, ctx, "api")
+	picture(ctx, t, "api")
 	if !strings.Contains(operations, "/api/v1/hosts/{host_id}/notifications") || !strings.Contains(operations, "OAS 3.1") {
 		t.Errorf("the page shows %q", operations)
 	}
@@ -117,7 +117,7 @@ func TestTheDocumentsAreBrowsableAndAskNobodyElse(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the topics' page: %v", err)
 	}
-	picture(t, ctx, "topics")
+	picture(ctx, t, "topics")
 	for _, topic := range topicsOf(t, k) {
 		if !strings.Contains(channels, topic) {
 			t.Errorf("the page does not show %s", topic)
