@@ -21,6 +21,7 @@ type config struct {
 	httpAddr    string
 	adminAddr   string
 	brokers     []string
+	security    securityConfig
 	databaseURL string
 	instance    string
 
@@ -154,6 +155,7 @@ func (c *config) topicSettings(s *settings) {
 
 func (c *config) brokerSetting(s *settings) {
 	s.add("KRIB_KAFKA_BROKERS", "", "Kafka's bootstrap servers, separated by commas", list(&c.brokers))
+	c.security.settings(s)
 }
 
 func (c *config) databaseSetting(s *settings) {

@@ -250,7 +250,7 @@ func (c *devConfig) bringKafka(servers context.Context, log *slog.Logger) (stop 
 	if err != nil {
 		return nil, err
 	}
-	c.brokers = k.Addrs()
+	c.brokers, c.security = k.Addrs(), securityConfig{}
 	trim, stopTrim := context.WithCancel(servers)
 	trimmed := make(chan error, 1)
 	go func() { trimmed <- k.Run(trim) }()

@@ -69,7 +69,10 @@ func (t *topicReader) kafka(ctx context.Context) (kafka.Config, error) {
 	if err != nil {
 		return kafka.Config{}, err
 	}
-	c := kafka.Config{Brokers: t.c.brokers, Logger: log}
+	c, err := t.c.kafka(log)
+	if err != nil {
+		return c, err
+	}
 	cl, err := kafka.NewProducer(c, "cli")
 	if err != nil {
 		return c, err
@@ -77,7 +80,10 @@ func (t *topicReader) kafka(ctx context.Context) (kafka.Config, error) {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := cl.Ping(ctx); err != nil {
+	switch err := cl.Ping(ctx); {
+	case errors.Is(err, io.EOF):
+		return c, fmt.Errorf("reaching Kafka: the broker closes the connection, as one does that wants KRIB_KAFKA_TLS or another KRIB_KAFKA_SASL: %w", err)
+	case err != nil:
 		return c, fmt.Errorf("reaching Kafka: %w", err)
 	}
 	return c, nil

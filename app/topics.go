@@ -112,7 +112,11 @@ func topicsDiffer(out io.Writer, drifts, topics int) error {
 }
 
 func withTopics(_ context.Context, c *config, log *slog.Logger, do func([]schemas.Topic, *kafkaClient) error) error {
-	cl, err := kafka.NewProducer(kafka.Config{Brokers: c.brokers, Logger: log}, "topics")
+	kc, err := c.kafka(log)
+	if err != nil {
+		return err
+	}
+	cl, err := kafka.NewProducer(kc, "topics")
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,11 @@ const (
 // and the order of lines is the order of start.
 func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog.Logger, ready func(schemas.Feed) error) error {
 	reg := telemetry.NewRegistry()
-	kc := kafka.Config{Brokers: c.brokers, Logger: log, Instance: c.instance, Registry: reg}
+	kc, err := c.kafka(log)
+	if err != nil {
+		return err
+	}
+	kc.Instance, kc.Registry = c.instance, reg
 	ring, err := c.ring()
 	if err != nil {
 		return err
@@ -250,7 +254,8 @@ func wait(ctx context.Context, g *errgroup.Group, log *slog.Logger) error {
 // describeTopics are the lives of the topics that cursors speak about: those of
 // hosts and those of agents.
 func describeTopics(ctx context.Context, kc kafka.Config) (feed, events schemas.Feed, err error) {
-	cl, err := kafka.NewProducer(kafka.Config{Brokers: kc.Brokers, Logger: kc.Logger}, "describe")
+	kc.Registry = nil // it lives for a few requests
+	cl, err := kafka.NewProducer(kc, "describe")
 	if err != nil {
 		return feed, events, err
 	}

@@ -25,8 +25,9 @@ import (
 
 // A Config says how to reach the cluster. Brokers and Logger are required.
 type Config struct {
-	Brokers []string
-	Logger  *slog.Logger
+	Brokers  []string
+	Security Security
+	Logger   *slog.Logger
 	// Instance is a stable ordinal of this process (a StatefulSet's, "dev"), unique
 	// among the running ones. With it, group members are static and a restart after
 	// a kill takes its partitions back at once; empty means dynamic membership.
@@ -69,6 +70,7 @@ func (c Config) Options(name string) []kgo.Opt {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.WithLogger(quiet{kslog.New(c.Logger.With(slog.String("client", name)))}),
 	}
+	opts = append(opts, c.Security.options()...)
 	if c.Registry != nil {
 		reg := prometheus.WrapRegistererWith(prometheus.Labels{"client": name}, c.Registry)
 		opts = append(opts, kgo.WithHooks(kprom.NewMetrics("krib_kafka", kprom.Registerer(reg))))
