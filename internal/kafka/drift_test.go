@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/krib-ai/krib/internal/kafka"
 	"github.com/krib-ai/krib/internal/testenv"
@@ -177,5 +178,38 @@ func TestTopicsWithTooFewCopiesAreToldOf(t *testing.T) {
 	if err != nil || len(left) != 2 || !strings.Contains(said["booking.events replication"], "reassignment") ||
 		!strings.Contains(said["booking.events min.insync.replicas"], "with 1 copies every write would be refused") {
 		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// A cluster of many brokers has one copy of a topic by default, where nobody says
+// more. kfake makes three whatever it is told, so the request is looked at.
+func TestCopiesEnoughToBeWrittenAreAskedFor(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		brokers   int
+		byDefault string
+		asks      int16
+	}{{4, "1", 3}, {3, "2", 3}, {3, "3", -1}, {1, "1", -1}} {
+		k, err := kfake.NewCluster(kfake.NumBrokers(c.brokers), kfake.BrokerConfigs(map[string]string{"default.replication.factor": c.byDefault}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		asked := make(chan int16, 1)
+		k.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			asked <- r.(*kmsg.CreateTopicsRequest).Topics[0].ReplicationFactor
+			return nil, nil, false
+		})
+		cl, err := kafka.NewProducer(kafka.Config{Brokers: k.ListenAddrs(), Logger: testenv.Logger(t)}, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		if err := kafka.CreateTopics(t.Context(), cl, wanted(time.Hour)[:1]); err != nil {
+			t.Fatal(err)
+		}
+		if n := <-asked; n != c.asks {
+			t.Errorf("on %d brokers with a default of %s it asks for %d copies, want %d", c.brokers, c.byDefault, n, c.asks)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -18,7 +19,7 @@ import (
 )
 
 // CreateTopics creates those that are missing, with the cluster's default
-// replication, and leaves the others as they are. It waits until each can be
+// replication unless that is too little for its brokers, and leaves the others as they are. It waits until each can be
 // described, so that a producer started next finds it.
 func CreateTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) error {
 	adm := kadm.NewClient(cl)
@@ -26,11 +27,15 @@ func CreateTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) e
 	if err != nil {
 		return err
 	}
+	copies, err := copiesOn(ctx, adm)
+	if err != nil {
+		return err
+	}
 	// One request for all: a cluster takes about a second for each of its own.
 	req := kmsg.NewPtrCreateTopicsRequest()
 	for _, t := range topics {
 		rt := kmsg.NewCreateTopicsRequestTopic()
-		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.Name, t.Partitions, -1
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.Name, t.Partitions, copies
 		for _, k := range slices.Sorted(maps.Keys(t.Config)) {
 			c := kmsg.NewCreateTopicsRequestTopicConfig()
 			c.Name, c.Value = k, new(t.Config[k])
@@ -71,6 +76,31 @@ func durable(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) ([]s
 		out[i].Config["min.insync.replicas"] = "2"
 	}
 	return out, nil
+}
+
+// copiesOn is the replication to ask for: -1 for the cluster's default. That is 1
+// where nobody has set it, also on many brokers, and with one copy every write
+// would be refused for want of a second.
+func copiesOn(ctx context.Context, adm *kadm.Client) (int16, error) {
+	brokers, err := adm.ListBrokers(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("listing the brokers: %w", err)
+	}
+	if len(brokers) < leastReplicas {
+		return -1, nil
+	}
+	configs, err := adm.DescribeBrokerConfigs(ctx, brokers[0].NodeID)
+	if err != nil {
+		return 0, fmt.Errorf("asking a broker for its settings: %w", err)
+	}
+	for _, c := range configs {
+		for _, s := range c.Configs {
+			if n, err := strconv.Atoi(s.MaybeValue()); s.Key == "default.replication.factor" && err == nil && n < leastReplicas {
+				return leastReplicas, nil
+			}
+		}
+	}
+	return -1, nil // or the broker does not tell
 }
 
 func waitForTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) error {
