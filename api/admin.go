@@ -90,11 +90,7 @@ type agentBody struct {
 }
 
 func (s *server) createAgent(r *http.Request, p auth.Principal) (answer, error) {
-	in, body, err := decode[agentBody](r, strict)
-	if err != nil {
-		return answer{}, err
-	}
-	once, err := idempotency(r, body)
+	in, once, err := decodeOnce[agentBody](r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -153,11 +149,7 @@ type keyBody struct {
 }
 
 func (s *server) createKey(r *http.Request, p auth.Principal) (answer, error) {
-	in, body, err := decode[keyBody](r, strict)
-	if err != nil {
-		return answer{}, err
-	}
-	once, err := idempotency(r, body)
+	in, once, err := decodeOnce[keyBody](r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -188,11 +180,7 @@ func (s *server) rotateKey(r *http.Request, p auth.Principal) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	in, body, err := decode[rotationBody](r, strict)
-	if err != nil {
-		return answer{}, err
-	}
-	once, err := idempotency(r, body)
+	in, once, err := decodeOnce[rotationBody](r)
 	if err != nil {
 		return answer{}, err
 	}

@@ -99,11 +99,7 @@ type hostContact struct {
 }
 
 func (s *server) createBooking(r *http.Request, p auth.Principal) (answer, error) {
-	in, body, err := decode[bookingBody](r, strict)
-	if err != nil {
-		return answer{}, err
-	}
-	once, err := idempotency(r, body)
+	in, once, err := decodeOnce[bookingBody](r)
 	if err != nil {
 		return answer{}, err
 	}

@@ -219,3 +219,13 @@ func idempotency(r *http.Request, body []byte) (*producers.Once, error) {
 	}
 	return &producers.Once{Method: r.Method, Path: r.URL.EscapedPath(), Key: given[0], Body: body}, nil
 }
+
+// decodeOnce is decode of a POST that creates, with what makes it harmless to repeat.
+func decodeOnce[T any](r *http.Request) (T, *producers.Once, error) {
+	in, body, err := decode[T](r, strict)
+	if err != nil {
+		return in, nil, err
+	}
+	once, err := idempotency(r, body)
+	return in, once, err
+}

@@ -48,11 +48,7 @@ func (s *server) recordPayment(r *http.Request, p auth.Principal) (answer, error
 	if err != nil {
 		return answer{}, err
 	}
-	in, body, err := decode[paymentBody](r, strict)
-	if err != nil {
-		return answer{}, err
-	}
-	once, err := idempotency(r, body)
+	in, once, err := decodeOnce[paymentBody](r)
 	if err != nil {
 		return answer{}, err
 	}

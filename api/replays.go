@@ -102,11 +102,7 @@ func (s *server) startReplay(r *http.Request, p auth.Principal) (answer, error) 
 	if err != nil {
 		return answer{}, err
 	}
-	in, body, err := decode[replayBody](r, strict)
-	if err != nil {
-		return answer{}, err
-	}
-	once, err := idempotency(r, body)
+	in, once, err := decodeOnce[replayBody](r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -250,11 +246,7 @@ func (s *server) retryFailed(r *http.Request, p auth.Principal) (answer, error) 
 	if err != nil {
 		return answer{}, err
 	}
-	in, body, err := decode[retryFailedBody](r, strict)
-	if err != nil {
-		return answer{}, err
-	}
-	once, err := idempotency(r, body)
+	in, once, err := decodeOnce[retryFailedBody](r)
 	if err != nil {
 		return answer{}, err
 	}

@@ -119,11 +119,7 @@ func viewSubscription(s *store.Subscription) subscriptionView {
 }
 
 func (s *server) createSubscription(r *http.Request, p auth.Principal) (answer, error) {
-	in, body, err := decode[subscriptionBody](r, strict)
-	if err != nil {
-		return answer{}, err
-	}
-	once, err := idempotency(r, body)
+	in, once, err := decodeOnce[subscriptionBody](r)
 	if err != nil {
 		return answer{}, err
 	}

@@ -81,24 +81,12 @@ func (s *Sink) Ready(context.Context) error { return kafka.Joined(s.cl) }
 // Run writes until ctx ends. While Postgres is away it waits and tries the same
 // batch again; nothing is skipped.
 func (s *Sink) Run(ctx context.Context) error {
-	defer s.cl.CloseAllowingRebalance()
 	var month string
-	for {
-		fetches := s.cl.PollRecords(ctx, maxPoll)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if fetches.IsClientClosed() {
-			return fmt.Errorf("polling as %s: %w", Group, kgo.ErrClientClosed)
-		}
-		fetches.EachError(func(topic string, p int32, err error) {
-			s.o.Logger.WarnContext(ctx, "fetching failed; it is tried again", slog.String("topic", topic), slog.Int("partition", int(p)), slog.Any("error", err))
-		})
+	return kafka.Poll(ctx, s.cl, s.o.Logger, Group, maxPoll, func(fetches kgo.Fetches) {
 		if rs := fetches.Records(); len(rs) > 0 {
 			s.write(ctx, rs, &month)
 		}
-		s.cl.AllowRebalance()
-	}
+	})
 }
 
 func (s *Sink) write(ctx context.Context, rs []*kgo.Record, month *string) {

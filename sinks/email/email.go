@@ -160,23 +160,11 @@ func (s *Sink) Run(ctx context.Context) error {
 }
 
 func (s *Sink) consume(ctx context.Context) error {
-	defer s.cl.CloseAllowingRebalance()
-	for {
-		fetches := s.cl.PollRecords(ctx, maxPoll)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if fetches.IsClientClosed() {
-			return fmt.Errorf("polling as %s: %w", Group, kgo.ErrClientClosed)
-		}
-		fetches.EachError(func(topic string, p int32, err error) {
-			s.o.Logger.WarnContext(ctx, "fetching failed; it is tried again", slog.String("topic", topic), slog.Int("partition", int(p)), slog.Any("error", err))
-		})
+	return kafka.Poll(ctx, s.cl, s.o.Logger, Group, maxPoll, func(fetches kgo.Fetches) {
 		if rs := fetches.Records(); len(rs) > 0 {
 			s.queue(ctx, rs)
 		}
-		s.cl.AllowRebalance()
-	}
+	})
 }
 
 // queue commits a batch for as long as it takes, then marks it.

@@ -167,25 +167,13 @@ func (s *Sink) forget(_ context.Context, _ *kgo.Client, gone map[string][]int32)
 // Run writes until ctx ends. While Postgres is away it waits and tries the same
 // batch again; nothing is skipped.
 func (s *Sink) Run(ctx context.Context) error {
-	defer s.cl.CloseAllowingRebalance()
-	for {
-		fetches := s.cl.PollRecords(ctx, maxPoll)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if fetches.IsClientClosed() {
-			return fmt.Errorf("polling as %s: %w", Group, kgo.ErrClientClosed)
-		}
-		fetches.EachError(func(topic string, p int32, err error) {
-			s.o.Logger.WarnContext(ctx, "fetching failed; it is tried again", slog.String("topic", topic), slog.Int("partition", int(p)), slog.Any("error", err))
-		})
+	return kafka.Poll(ctx, s.cl, s.o.Logger, Group, maxPoll, func(fetches kgo.Fetches) {
 		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 			if len(f.Records) > 0 {
 				s.write(ctx, f.Partition, f.Records)
 			}
 		})
-		s.cl.AllowRebalance()
-	}
+	})
 }
 
 // write commits a partition's records, for as long as it takes. The client holds
