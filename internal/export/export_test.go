@@ -103,10 +103,10 @@ func TestAnExportWaitsForTransactionsThatWereOpen(t *testing.T) {
 	if err := cl.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	if err := cl.ProduceSync(t.Context(), kafka.ToPartition(&kgo.Record{Topic: events, Value: []byte("1")}, 0)).FirstErr(); err != nil {
+	if err := cl.ProduceSync(t.Context(), kafka.ToPartition(&kgo.Record{Topic: events, Key: []byte("a"), Value: []byte("1")}, 0)).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	c.ProduceRecord(t, kafka.ToPartition(&kgo.Record{Topic: events, Value: []byte("2")}, 1))
+	c.ProduceRecord(t, kafka.ToPartition(&kgo.Record{Topic: events, Key: []byte("b"), Value: []byte("2")}, 1))
 	committed := false
 	got := values(t, export.Options{Kafka: c.Config, Topic: events}, func() {
 		if committed {
