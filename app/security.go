@@ -65,11 +65,15 @@ func (c *securityConfig) read() (kafka.Security, error) {
 		}
 	}
 	if c.certFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
-		if err != nil {
+		load := func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+			return &pair, err
+		}
+		if _, err := load(); err != nil {
 			return out, fmt.Errorf("KRIB_KAFKA_CERT_FILE and KRIB_KAFKA_KEY_FILE: %w", err)
 		}
-		out.TLS.Certificates = []tls.Certificate{pair}
+		// At each connection, for certificates that live for a day are renewed in place.
+		out.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	}
 	return out, nil
 }

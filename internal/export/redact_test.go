@@ -142,6 +142,7 @@ func TestNoPersonalDataOfAGoldenRecordSurvivesRedaction(t *testing.T) {
 	t.Parallel()
 	c := testenv.Topics(t, nil)
 	found := producedGoldens(t, c)
+	delete(found, string(schemas.BookingCreated)) // a poisoned record's header, and a word that is nobody's
 	for _, p := range personal {
 		found[p] = true
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -188,8 +189,9 @@ func TestCopiesEnoughToBeWrittenAreAskedFor(t *testing.T) {
 	for _, c := range []struct {
 		brokers   int
 		byDefault string
+		denied    bool // to ask for it
 		asks      int16
-	}{{4, "1", 3}, {3, "2", 3}, {3, "3", -1}, {1, "1", -1}} {
+	}{{4, "1", false, 3}, {3, "2", false, 3}, {3, "3", false, -1}, {1, "1", false, -1}, {3, "1", true, -1}} {
 		k, err := kfake.NewCluster(kfake.NumBrokers(c.brokers), kfake.BrokerConfigs(map[string]string{"default.replication.factor": c.byDefault}))
 		if err != nil {
 			t.Fatal(err)
@@ -200,6 +202,15 @@ func TestCopiesEnoughToBeWrittenAreAskedFor(t *testing.T) {
 			asked <- r.(*kmsg.CreateTopicsRequest).Topics[0].ReplicationFactor
 			return nil, nil, false
 		})
+		if c.denied {
+			k.ControlKey(int16(kmsg.DescribeConfigs), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				res := r.ResponseKind().(*kmsg.DescribeConfigsResponse)
+				no := kmsg.NewDescribeConfigsResponseResource()
+				no.ErrorCode, no.ResourceType = kerr.ClusterAuthorizationFailed.Code, kmsg.ConfigResourceTypeBroker
+				res.Resources = append(res.Resources, no)
+				return res, nil, true
+			})
+		}
 		cl, err := kafka.NewProducer(kafka.Config{Brokers: k.ListenAddrs(), Logger: testenv.Logger(t)}, "test")
 		if err != nil {
 			t.Fatal(err)

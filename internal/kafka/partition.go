@@ -26,11 +26,12 @@ func ReadPartition(ctx context.Context, cl *kgo.Client, c Config, name, topic st
 // later, and of at most the last most records. A partition that the topic does not
 // have is kerr.UnknownTopicOrPartition.
 func ReadSince(ctx context.Context, cl *kgo.Client, c Config, name, topic string, partition int32, since time.Time, most int64, apply func(*kgo.Record)) error {
-	_, end, err := boundsOf(ctx, cl, topic, partition)
+	start, end, err := boundsOf(ctx, cl, topic, partition)
 	if err != nil {
 		return err
 	}
-	listed, err := kadm.NewClient(cl).ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
+	// Times below zero have meanings of their own.
+	listed, err := kadm.NewClient(cl).ListOffsetsAfterMilli(ctx, max(since.UnixMilli(), 0), topic)
 	if err != nil {
 		return fmt.Errorf("asking where %s was at a time: %w", topic, err)
 	}
@@ -38,7 +39,10 @@ func ReadSince(ctx context.Context, cl *kgo.Client, c Config, name, topic string
 	if err != nil {
 		return err
 	}
-	return readBetween(ctx, c, name, topic, partition, max(from, end-most), end, apply)
+	if from < 0 {
+		return nil // no record is that young
+	}
+	return readBetween(ctx, c, name, topic, partition, max(start, from, end-most), end, apply)
 }
 
 func readBetween(ctx context.Context, c Config, name, topic string, partition int32, pos, end int64, apply func(*kgo.Record)) error {

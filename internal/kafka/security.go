@@ -18,7 +18,7 @@ type Mechanism string
 // The mechanisms of SASL that are spoken.
 const (
 	NoSASL      Mechanism = ""
-	Plain       Mechanism = "plain" // the password crosses the connection: only over TLS
+	Plain       Mechanism = "plain" // the password crosses the connection as it is: use TLS
 	ScramSHA256 Mechanism = "scram-sha-256"
 	ScramSHA512 Mechanism = "scram-sha-512"
 )

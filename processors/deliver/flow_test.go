@@ -433,6 +433,30 @@ func TestARestartAsksAgainForWhatFailedAndNotForWhatWasTaken(t *testing.T) {
 	}
 }
 
+// A delivery has several records, of which any may come again.
+func TestWhatWasTakenAtTheSecondAttemptIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	const events = 8
+	w := newWorld(t, 1, 100*ms)
+	to := testenv.Receiver(t, failing(1))
+	w.subscribe("sub_1", to.URL())
+	for i := range events {
+		w.deliver(delivery("sub_1", schemas.BookingID(fmt.Sprint("bkg_", i)), 1))
+	}
+	w.move()
+	stop := w.work()
+	w.attempts(2 * events)
+	stop()
+	w.rewind(deliver.Group, string(schemas.Deliveries))
+	w.deliver(delivery("sub_1", "bkg_new", 1))
+	w.work()
+	w.attempts(2*events + 2)
+	w.settled(deliver.Group, retry.Group)
+	if n := to.Count(); n != 2*events+2 {
+		t.Errorf("%d requests for %d events that failed once", n, events+1)
+	}
+}
+
 func TestRebalanceDuringFlightLosesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 6, 300*ms, 600*ms)

@@ -113,7 +113,8 @@ func (w *Worker) load(ctx context.Context, p *kafka.Partition, since time.Time) 
 	if err := w.loadHolds(ctx, p); err != nil {
 		return err
 	}
-	return w.recall(ctx, p, since)
+	w.recall(ctx, p, since)
+	return nil
 }
 
 // loadHolds reads what webhook.holds says of a partition. Its former owner has

@@ -133,11 +133,11 @@ func (s *lanes) lane(j *job, now time.Time) *lane {
 }
 
 // remember takes what is known of a partition that has become ours.
-func (s *lanes) remember(p *kafka.Partition, made map[attemptKey]struct{}) {
+func (s *lanes) remember(p *kafka.Partition, t taken) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(made) > 0 {
-		s.recalled[p] = made
+	if len(t.ways) > 0 {
+		s.recalled[p] = t
 	}
 }
 
