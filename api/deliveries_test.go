@@ -22,10 +22,11 @@ func (w *world) attempted(as ...schemas.Attempt) {
 	}
 	defer sink.Close()
 	err = sink.Update(w.t.Context(), store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
-		if _, err := tx.InsertAttempts(ctx, as); err != nil {
+		written, err := tx.InsertAttempts(ctx, as)
+		if err != nil {
 			return err
 		}
-		tx.CountAttempts(as)
+		tx.CountAttempts(written)
 		return nil
 	})
 	if err != nil {

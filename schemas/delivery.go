@@ -106,7 +106,8 @@ const (
 
 // An Attempt is the value on webhook.attempts: one POST and what came of it, or
 // the word that none was made (Withheld, or a dead letter without an attempt).
-// Rows are unique on (DeliveryID, Run, Number).
+// One attempt may have several records: a worker that is killed before what follows
+// from an attempt is written makes it again. See [Attempt.Outweighs].
 type Attempt struct {
 	DeliveryID     DeliveryID     `json:"delivery_id"`
 	EventID        EventID        `json:"event_id"`
@@ -129,6 +130,22 @@ type Attempt struct {
 	NextAttemptAt *time.Time `json:"next_attempt_at,omitempty"`
 	// DeliveryCreatedAt decides the partition of the attempts table.
 	DeliveryCreatedAt time.Time `json:"delivery_created_at"`
+}
+
+// Outweighs says that of two records of one attempt the other says less: a request
+// that was taken ends the delivery, whatever another came to, and one that ended it
+// in another way outweighs one after which it went on. Of two that weigh the same
+// the first is kept.
+func (a *Attempt) Outweighs(other *Attempt) bool { return a.weight() > other.weight() }
+
+func (a *Attempt) weight() int {
+	switch {
+	case a.Outcome == Delivered:
+		return 2
+	case a.Final:
+		return 1
+	}
+	return 0
 }
 
 // CountsForHealth says whether an attempt may change a subscription's health:

@@ -124,9 +124,7 @@ const (
 )
 
 // A flaky receiver fails every third request by chance, so that retries are under
-// way at every kill, and knows when. It also knows which events it has taken. The log
-// of attempts does not: of an attempt that was made twice, because its worker was
-// killed before what follows was written, it keeps the first word.
+// way at every kill, and knows when, and which events it has taken.
 type flaky struct {
 	mu     sync.Mutex
 	failed []time.Time
@@ -193,14 +191,15 @@ func TestDeliverAndRetryKilledUnderLoadLoseNothing(t *testing.T) {
 	db := openDB(t, &k)
 	events := 4 * n // created, response needed, confirmed, cancelled
 	testenv.Eventually(t, "every event was delivered", func() bool { return receiver.taken() >= events })
-	testenv.Eventually(t, "every event is in the log", func() bool {
-		return count(t, db, `select count(distinct event_id) from webhook_attempts`) >= events
+	testenv.Eventually(t, "the log says of every event that it was taken", func() bool {
+		return count(t, db, `select count(distinct event_id) from webhook_deliveries where state = 'delivered'`) >= events
 	})
 	for _, c := range []struct {
 		what, query string
 		want        int
 	}{
-		{"events with attempts", `select count(distinct event_id) from webhook_attempts`, events},
+		{"deliveries", `select count(*) from webhook_deliveries`, events},
+		{"events with an attempt that was taken", `select count(distinct event_id) from webhook_attempts where outcome = 'delivered'`, events},
 		{"attempts with more than one row", `select count(*) from (select from webhook_attempts group by delivery_id, run, number having count(*) > 1) x`, 0},
 		{"deliveries that lack an attempt before their last", `select count(*) from (select from webhook_attempts group by delivery_id, run having count(*) <> max(number)) x`, 0},
 	} {

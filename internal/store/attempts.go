@@ -11,8 +11,8 @@ import (
 )
 
 // insertAttempts is one statement for the batch: a round trip for each record
-// would set the pace of the sink. The conflict arm makes a replay after a crash
-// harmless, and what is returned is what was new.
+// would set the pace of the sink. What is returned is what was new; what was there
+// is left for replaceAttempts to look at.
 //
 // What was new is folded into the rows of its deliveries, so that the two always
 // agree. Attempts may come in any order, as they do after a rebalance: the highest
@@ -51,31 +51,132 @@ with fresh as (
     last_attempt_at = greatest(d.last_attempt_at, excluded.last_attempt_at))
 select delivery_id, run, number from fresh`
 
-// AttemptKey names one attempt.
-type AttemptKey struct {
+// heldAttempts are the rows of attempts that are there, locked in the order in which
+// all sinks write them.
+const heldAttempts = `
+select ` + attemptColumnNames + ` from webhook_attempts
+join unnest($1::text[], $2::bigint[], $3::int[], $4::timestamptz[]) as v (delivery_id, run, number, delivery_created_at)
+  using (delivery_id, run, number, delivery_created_at)
+order by 1, 7, 8 for update of webhook_attempts`
+
+// replaceAttempts puts others in the place of rows that are there, and lets those
+// say how the delivery stands, as far as the rows did that.
+const replaceAttempts = `
+with replaced as (
+  update webhook_attempts a set trigger = v.trigger, started_at = v.started_at, duration_ms = v.duration_ms, outcome = v.outcome,
+    final = v.final, status = v.status, error_class = v.error_class, error = v.error, response_body = v.response_body,
+    next_attempt_at = v.next_attempt_at
+  from unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::text[], $10::timestamptz[], $11::bigint[], $12::text[], $13::bool[], $14::int[], $15::text[], $16::text[],
+    $17::text[], $18::timestamptz[], $19::timestamptz[])
+    as v (delivery_id, run, number, event_id, event_type, subscription_id, agent_id, booking_id, trigger, started_at, duration_ms,
+    outcome, final, status, error_class, error, response_body, next_attempt_at, delivery_created_at)
+  where a.delivery_id = v.delivery_id and a.run = v.run and a.number = v.number and a.delivery_created_at = v.delivery_created_at
+  returning a.*), last as (
+  select distinct on (delivery_id, run, delivery_created_at) *, bool_or(outcome = 'delivered') over w as taken, max(started_at) over w as newest
+  from replaced
+  window w as (partition by delivery_id, run, delivery_created_at)
+  order by delivery_id, run, delivery_created_at, number desc)
+update webhook_deliveries d set
+  state = case when d.state = 'delivered' or l.taken then 'delivered' when l.number = d.last_number then l.outcome else d.state end,
+  status = case when l.number = d.last_number then l.status else d.status end,
+  error_class = case when l.number = d.last_number then l.error_class else d.error_class end,
+  next_attempt_at = case when l.number = d.last_number then l.next_attempt_at else d.next_attempt_at end,
+  last_attempt_at = greatest(d.last_attempt_at, l.newest)
+from last l
+where d.delivery_id = l.delivery_id and d.run = l.run and d.created_at = l.delivery_created_at`
+
+// A Written attempt is a row now, and was none before, or was one that said less.
+type Written struct {
+	schemas.Attempt
+	Instead *schemas.Attempt // nil if there was none
+}
+
+type attemptKey struct {
 	Delivery schemas.DeliveryID
 	Run      int64
 	Number   int
 }
 
-// InsertAttempts writes a batch, folds what is new of it into its deliveries'
-// rows, and returns the keys of those that were not there yet.
-func (t *Tx) InsertAttempts(ctx context.Context, as []schemas.Attempt) (map[AttemptKey]bool, error) {
-	var c attemptColumns
-	for i := range as {
-		c.add(&as[i])
-	}
-	rows, _ := t.tx.Query(ctx, insertAttempts, c.delivery, c.run, c.number, c.event, c.eventType, c.subscription, c.agent, c.booking,
-		c.trigger, c.started, c.duration, c.outcome, c.final, c.status, c.class, c.err, c.body, c.next, c.created) // CollectRows reports the error
-	keys, err := pgx.CollectRows(rows, pgx.RowToStructByPos[AttemptKey])
+func keyOf(a *schemas.Attempt) attemptKey { return attemptKey{a.DeliveryID, a.Run, a.Number} }
+
+// InsertAttempts writes a batch, folds what is new of it into its deliveries' rows,
+// and returns that in the batch's order. Of an attempt that is there already, or
+// twice in the batch, what outweighs the other stays. So a batch that is written
+// again changes nothing.
+func (t *Tx) InsertAttempts(ctx context.Context, as []schemas.Attempt) ([]Written, error) {
+	as = weightiest(as)
+	rows, _ := t.tx.Query(ctx, insertAttempts, columnsOf(as).arguments()...) // CollectRows reports the error
+	keys, err := pgx.CollectRows(rows, pgx.RowToStructByPos[attemptKey])
 	if err != nil {
 		return nil, fmt.Errorf("inserting %d attempts: %w", len(as), err)
 	}
-	fresh := make(map[AttemptKey]bool, len(keys))
+	fresh := make(map[attemptKey]bool, len(keys))
 	for _, k := range keys {
 		fresh[k] = true
 	}
-	return fresh, nil
+	out := make([]Written, 0, len(as))
+	var known []schemas.Attempt
+	for i := range as {
+		if fresh[keyOf(&as[i])] {
+			out = append(out, Written{Attempt: as[i]})
+		} else {
+			known = append(known, as[i])
+		}
+	}
+	if len(known) == 0 {
+		return out, nil
+	}
+	replaced, err := t.replaceAttempts(ctx, known)
+	return append(out, replaced...), err
+}
+
+// replaceAttempts writes those of the attempts that outweigh the rows that are there.
+func (t *Tx) replaceAttempts(ctx context.Context, as []schemas.Attempt) ([]Written, error) {
+	c := columnsOf(as)
+	rows, _ := t.tx.Query(ctx, heldAttempts, c.delivery, c.run, c.number, c.created) // CollectRows reports the error
+	held, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[schemas.Attempt])
+	if err != nil {
+		return nil, fmt.Errorf("reading %d attempts that are there: %w", len(as), err)
+	}
+	there := make(map[attemptKey]*schemas.Attempt, len(held))
+	for _, a := range held {
+		there[keyOf(a)] = a
+	}
+	var (
+		out  []Written
+		more []schemas.Attempt
+	)
+	for i := range as {
+		a := &as[i]
+		if old := there[keyOf(a)]; old != nil && a.Outweighs(old) {
+			out, more = append(out, Written{*a, old}), append(more, *a)
+		}
+	}
+	if len(more) == 0 {
+		return nil, nil
+	}
+	if _, err := t.tx.Exec(ctx, replaceAttempts, columnsOf(more).arguments()...); err != nil {
+		return nil, fmt.Errorf("replacing %d attempts: %w", len(more), err)
+	}
+	return out, nil
+}
+
+// weightiest are the attempts, each once.
+func weightiest(as []schemas.Attempt) []schemas.Attempt {
+	at := make(map[attemptKey]int, len(as))
+	out := make([]schemas.Attempt, 0, len(as))
+	for i := range as {
+		k := keyOf(&as[i])
+		switch n, again := at[k]; {
+		case !again:
+			at[k] = len(out)
+			out = append(out, as[i])
+		case as[i].Outweighs(&out[n]):
+			out[n] = as[i]
+		}
+	}
+	return out
 }
 
 type attemptColumns struct {
@@ -86,6 +187,22 @@ type attemptColumns struct {
 	started, created                                         []time.Time
 	next                                                     []*time.Time
 	final                                                    []bool
+}
+
+func columnsOf(as []schemas.Attempt) *attemptColumns {
+	var c attemptColumns
+	for i := range as {
+		c.add(&as[i])
+	}
+	return &c
+}
+
+// arguments are the columns in the order of insertAttempts and replaceAttempts.
+func (c *attemptColumns) arguments() []any {
+	return []any{
+		c.delivery, c.run, c.number, c.event, c.eventType, c.subscription, c.agent, c.booking, c.trigger, c.started, c.duration,
+		c.outcome, c.final, c.status, c.class, c.err, c.body, c.next, c.created,
+	}
 }
 
 func (c *attemptColumns) add(a *schemas.Attempt) {

@@ -58,17 +58,11 @@ func pools(t testing.TB, url string) (sink, jobs, api *store.DB) {
 func write(t testing.TB, sink *store.DB, as ...schemas.Attempt) {
 	t.Helper()
 	err := sink.Update(t.Context(), store.Scope{}, func(ctx context.Context, tx *store.Tx) error {
-		fresh, err := tx.InsertAttempts(ctx, as)
+		written, err := tx.InsertAttempts(ctx, as)
 		if err != nil {
 			return err
 		}
-		var count []schemas.Attempt
-		for _, a := range as {
-			if fresh[store.AttemptKey{Delivery: a.DeliveryID, Run: a.Run, Number: a.Number}] {
-				count = append(count, a)
-			}
-		}
-		tx.CountAttempts(count)
+		tx.CountAttempts(written)
 		return nil
 	})
 	if err != nil {
@@ -156,6 +150,95 @@ func TestASuccessStaysOneWhateverComesAfter(t *testing.T) {
 	}
 	if n := read(t, api, func(ctx context.Context, tx *store.Tx) (int64, error) { return tx.Waiting(ctx, "sub_1") }); n != 0 {
 		t.Errorf("%d wait", n)
+	}
+}
+
+// A worker that is killed makes an attempt again that its log has a word on. Of the
+// two words the one that ends the delivery stands, however they come, and each
+// attempt counts once.
+func TestOfTwoWordsOnAnAttemptTheOneThatEndsItStands(t *testing.T) {
+	t.Parallel()
+	retry, dead, taken := schemas.Retry, schemas.Dead, schemas.Delivered
+	for i, c := range []struct {
+		words [][]schemas.Outcome // on the first attempt, by batch
+		want  schemas.Outcome
+	}{
+		{[][]schemas.Outcome{{retry}, {taken}}, taken},
+		{[][]schemas.Outcome{{taken}, {retry}}, taken},
+		{[][]schemas.Outcome{{retry, taken}}, taken},
+		{[][]schemas.Outcome{{taken, retry}}, taken},
+		{[][]schemas.Outcome{{retry}, {taken}, {retry}, {taken}}, taken},
+		{[][]schemas.Outcome{{retry}, {dead}}, dead},
+		{[][]schemas.Outcome{{dead}, {retry}}, dead},
+		{[][]schemas.Outcome{{dead}, {taken}, {dead}}, taken},
+		{[][]schemas.Outcome{{retry}, {schemas.Gone}}, schemas.Gone},
+		{[][]schemas.Outcome{{retry}, {schemas.Withheld}}, schemas.Withheld},
+	} {
+		sink, _, api := pools(t, testenv.Database(t))
+		id := schemas.DeliveryID(fmt.Sprintf("dlv_%d", i))
+		var want schemas.Attempt
+		for n, batch := range c.words {
+			var as []schemas.Attempt
+			for m, o := range batch {
+				a := attempted(id, 1, o)
+				// The second request came a while after, and took longer.
+				a.StartedAt, a.DurationMS = a.StartedAt.Add(time.Duration(10*n+m)*time.Minute), a.DurationMS*int64(1+10*n+m)
+				if as = append(as, a); o == c.want && want.DeliveryID == "" {
+					want = a
+				}
+			}
+			write(t, sink, as...)
+		}
+		ds := read(t, api, func(ctx context.Context, tx *store.Tx) ([]store.Delivery, error) {
+			return tx.Delivery(ctx, "sub_1", id)
+		})
+		if d := ds[0]; d.State != store.DeliveryState(c.want) || d.Attempts != 1 || d.Status != want.Status || d.ErrorClass != want.ErrorClass || d.NextAttemptAt != nil {
+			t.Errorf("%v: the delivery is %+v", c.words, d)
+		}
+		as := read(t, api, func(ctx context.Context, tx *store.Tx) ([]schemas.Attempt, error) {
+			return tx.Attempts(ctx, []schemas.DeliveryID{id})
+		})
+		if diff := cmp.Diff([]schemas.Attempt{want}, as, cmp.Comparer(time.Time.Equal)); diff != "" {
+			t.Errorf("%v: the log: %s", c.words, diff)
+		}
+		w := read(t, api, func(ctx context.Context, tx *store.Tx) (store.WindowedCounts, error) {
+			return tx.Statistics(ctx, "sub_1", noon.Add(time.Hour))
+		})
+		var counted store.Counts
+		counted.Attempts = 1
+		counted.Latencies.Add(want.DurationMS)
+		switch c.want {
+		case taken:
+			counted.Delivered = 1
+		case schemas.Withheld:
+			counted.Withheld, counted.Failed = 1, 1
+		default:
+			counted.Dead, counted.Failed = 1, 1
+		}
+		got := w.Day
+		if diff := cmp.Diff(counted, got); diff != "" {
+			t.Errorf("%v: counted %s", c.words, diff)
+		}
+	}
+}
+
+// What replaces the word on an attempt changes its delivery only as far as the
+// attempt says how the delivery stands.
+func TestAWordThatComesLateEndsADeliveryOnlyIfItWasTheLast(t *testing.T) {
+	t.Parallel()
+	sink, _, api := pools(t, testenv.Database(t))
+	one := func(id schemas.DeliveryID, o schemas.Outcome) schemas.Attempt { return attempted(id, 1, o) }
+	two := func(id schemas.DeliveryID, o schemas.Outcome) schemas.Attempt { return attempted(id, 2, o) }
+	write(t, sink, one("dlv_a", schemas.Retry), two("dlv_a", schemas.Retry), one("dlv_b", schemas.Retry), two("dlv_b", schemas.Retry),
+		one("dlv_c", schemas.Retry), two("dlv_c", schemas.Retry))
+	write(t, sink, one("dlv_a", schemas.Withheld), one("dlv_b", schemas.Delivered), one("dlv_c", schemas.Withheld), two("dlv_c", schemas.Dead))
+	for id, want := range map[schemas.DeliveryID]store.DeliveryState{"dlv_a": store.StateWaiting, "dlv_b": store.StateDelivered, "dlv_c": store.StateDead} {
+		ds := read(t, api, func(ctx context.Context, tx *store.Tx) ([]store.Delivery, error) {
+			return tx.Delivery(ctx, "sub_1", id)
+		})
+		if ds[0].State != want || ds[0].Attempts != 2 || (ds[0].NextAttemptAt != nil) != (want != store.StateDead) {
+			t.Errorf("%s: %+v, want %s", id, ds[0], want)
+		}
 	}
 }
 

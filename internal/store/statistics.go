@@ -34,36 +34,37 @@ func (c *Counts) Merge(o *Counts) {
 	c.Latencies.Merge(o.Latencies)
 }
 
-func (c *Counts) count(a *schemas.Attempt) {
+// count counts an attempt n times; -1 takes it back.
+func (c *Counts) count(a *schemas.Attempt, n int64) {
 	switch a.Outcome {
 	case schemas.Delivered:
-		c.Delivered++
+		c.Delivered += n
 	case schemas.Dead, schemas.Gone:
-		c.Dead++
+		c.Dead += n
 	case schemas.Withheld:
-		c.Withheld++
+		c.Withheld += n
 	case schemas.Superseded:
-		c.Superseded++
+		c.Superseded += n
 	case schemas.Retry:
 	}
 	if a.Status == 0 && a.DurationMS == 0 {
 		return // no request was made
 	}
-	c.Attempts++
+	c.Attempts += n
 	if a.Outcome != schemas.Delivered {
-		c.Failed++
+		c.Failed += n
 	}
-	c.Latencies.Add(a.DurationMS)
+	c.Latencies.put(latencyBucket(a.DurationMS), n)
 }
 
 // slotWidth is how exact the beginning of a span is in the last day; before that
 // it is an hour.
 const slotWidth = 5 * time.Minute
 
-// CountAttempts adds attempts to the statistics of their subscriptions. They must
-// be new: those that [Tx.InsertAttempts] returned, in the same transaction. Tests
-// and operational deliveries do not count.
-func (t *Tx) CountAttempts(as []schemas.Attempt) {
+// CountAttempts adds what [Tx.InsertAttempts] returned to the statistics of its
+// subscriptions, in the same transaction: so they count the rows of the log, each
+// once. Tests and operational deliveries do not count.
+func (t *Tx) CountAttempts(as []Written) {
 	slots := slotsOf(as)
 	if len(slots) == 0 {
 		return
@@ -105,25 +106,31 @@ type slot struct {
 }
 
 // slotsOf sorts attempts into slots, in the one order in which all sinks write
-// them, so that two cannot deadlock.
-func slotsOf(as []schemas.Attempt) []*slot {
+// them, so that two cannot deadlock. What an attempt replaces is taken back from the
+// slot that it was counted in.
+func slotsOf(as []Written) []*slot {
 	type key struct {
 		id schemas.SubscriptionID
 		at time.Time
 	}
 	by := map[key]*slot{}
 	var slots []*slot
-	for i := range as {
-		a := &as[i]
+	count := func(a *schemas.Attempt, n int64) {
 		if a.Trigger == schemas.TriggerTest || a.Trigger == schemas.TriggerOperational {
-			continue
+			return
 		}
 		k := key{a.SubscriptionID, a.StartedAt.UTC().Truncate(slotWidth)}
 		if by[k] == nil {
 			by[k] = &slot{id: k.id, agent: a.AgentID, at: k.at}
 			slots = append(slots, by[k])
 		}
-		by[k].count(a)
+		by[k].count(a, n)
+	}
+	for i := range as {
+		if old := as[i].Instead; old != nil {
+			count(old, -1)
+		}
+		count(&as[i].Attempt, 1)
 	}
 	slices.SortFunc(slots, func(a, b *slot) int { return cmp.Or(cmp.Compare(a.id, b.id), a.at.Compare(b.at)) })
 	return slots

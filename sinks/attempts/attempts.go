@@ -3,7 +3,8 @@
 // its health.
 //
 // Rows are unique on delivery, run and number, and only a row that was not there
-// yet counts for anything. So reading a record twice changes nothing.
+// yet counts for anything, or one that outweighs what was there. So reading a record
+// twice changes nothing.
 package attempts
 
 import (
@@ -133,12 +134,12 @@ func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, month *string) 
 				return err
 			}
 		}
-		fresh, err := tx.InsertAttempts(ctx, as)
+		written, err := tx.InsertAttempts(ctx, as)
 		if err != nil {
 			return err
 		}
-		tx.CountAttempts(only(as, fresh))
-		done, err = s.fold(ctx, tx, as, fresh)
+		tx.CountAttempts(written)
+		done, err = s.fold(ctx, tx, written)
 		return err
 	})
 	if err != nil {
@@ -154,7 +155,6 @@ func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, month *string) 
 }
 
 func (s *Sink) decode(ctx context.Context, rs []*kgo.Record) (as []schemas.Attempt, bad []*kgo.Record) {
-	seen := map[store.AttemptKey]bool{}
 	for _, r := range rs {
 		a, err := schemas.Decode[schemas.Attempt](r.Value)
 		if err == nil && (a.DeliveryID == "" || a.SubscriptionID == "") {
@@ -169,25 +169,7 @@ func (s *Sink) decode(ctx context.Context, rs []*kgo.Record) (as []schemas.Attem
 			continue
 		}
 		a.Error, a.ResponseBody = clean(a.Error), clean(a.ResponseBody)
-		if k := keyOf(&a); !seen[k] {
-			seen[k] = true
-			as = append(as, a)
-		}
+		as = append(as, a)
 	}
 	return as, bad
-}
-
-// only are the attempts that were not there before.
-func only(as []schemas.Attempt, fresh map[store.AttemptKey]bool) []schemas.Attempt {
-	var out []schemas.Attempt
-	for i := range as {
-		if fresh[keyOf(&as[i])] {
-			out = append(out, as[i])
-		}
-	}
-	return out
-}
-
-func keyOf(a *schemas.Attempt) store.AttemptKey {
-	return store.AttemptKey{Delivery: a.DeliveryID, Run: a.Run, Number: a.Number}
 }

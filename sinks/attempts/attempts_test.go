@@ -133,6 +133,42 @@ func TestARepeatedAttemptIsOneRowAndCountsOnce(t *testing.T) {
 	}
 }
 
+// A worker that is killed makes an attempt again whose failure is in the log.
+func TestARepeatThatEndsADeliveryStandsAndIsNoSecondFailure(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.start(t)
+	failures := func() (failed, since int) {
+		t.Helper()
+		row := g.sql.QueryRow(t.Context(), `select failed_attempts, failures_since_success from webhook_health where subscription_id = $1`, string(g.sub))
+		if err := row.Scan(&failed, &since); err != nil {
+			t.Fatal(err)
+		}
+		return failed, since
+	}
+	last := func(d string, o schemas.Outcome) bool {
+		as := g.rows(t, d)
+		return len(as) == 1 && as[0].Outcome == o
+	}
+	again := func(a schemas.Attempt, o schemas.Outcome) schemas.Attempt {
+		a.Outcome, a.Final = o, true
+		return a
+	}
+	one, two := g.attempt("dlv_1", 1, schemas.Retry), g.attempt("dlv_2", 2, schemas.Retry)
+	g.log(t, one, two)
+	testenv.Eventually(t, "both failed", func() bool { return last("dlv_1", schemas.Retry) && last("dlv_2", schemas.Retry) })
+	g.log(t, again(one, schemas.Dead))
+	testenv.Eventually(t, "one is dead", func() bool { return last("dlv_1", schemas.Dead) })
+	if failed, since := failures(); failed != 1 || since != 2 {
+		t.Errorf("%d deliveries ran out, %d attempts failed, want 1 and 2", failed, since)
+	}
+	g.log(t, again(two, schemas.Delivered))
+	testenv.Eventually(t, "the other is delivered", func() bool { return last("dlv_2", schemas.Delivered) })
+	if failed, since := failures(); failed != 0 || since != 0 {
+		t.Errorf("after a success %d deliveries ran out, %d attempts failed", failed, since)
+	}
+}
+
 func TestASuccessResetsTheCount(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)

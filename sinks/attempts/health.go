@@ -21,10 +21,10 @@ func clean(s string) string {
 // fold adds a batch's new attempts to the health of their subscriptions, in the
 // order of ids so that two sinks cannot deadlock, and disables what has failed
 // enough. Attempts from before a subscription was last enabled do not count.
-func (s *Sink) fold(ctx context.Context, tx *store.Tx, as []schemas.Attempt, fresh map[store.AttemptKey]bool) (f folded, err error) {
-	by := map[schemas.SubscriptionID][]*schemas.Attempt{}
+func (s *Sink) fold(ctx context.Context, tx *store.Tx, as []store.Written) (f folded, err error) {
+	by := map[schemas.SubscriptionID][]*store.Written{}
 	for i := range as {
-		if a := &as[i]; a.CountsForHealth() && fresh[keyOf(a)] {
+		if a := &as[i]; a.CountsForHealth() {
 			by[a.SubscriptionID] = append(by[a.SubscriptionID], a)
 		}
 	}
@@ -55,7 +55,7 @@ func (s *Sink) fold(ctx context.Context, tx *store.Tx, as []schemas.Attempt, fre
 // folded counts what a batch has written to the outbox.
 type folded struct{ disabled, told int }
 
-func (s *Sink) foldOne(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, enabled time.Time, as []*schemas.Attempt, done *folded) error {
+func (s *Sink) foldOne(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, enabled time.Time, as []*store.Written, done *folded) error {
 	f, gone := summarise(id, enabled, as)
 	h, there, err := tx.FoldHealth(ctx, f)
 	if err != nil || !there || !h.Active {
@@ -111,11 +111,11 @@ func news(h store.Health, succeeded bool) []schemas.EventType {
 }
 
 // summarise is pure. Attempts count from the newest success on, in the order in
-// which they began.
-func summarise(id schemas.SubscriptionID, enabled time.Time, as []*schemas.Attempt) (f store.HealthFold, gone bool) {
+// which they began; one that replaces a failure is no second one.
+func summarise(id schemas.SubscriptionID, enabled time.Time, as []*store.Written) (f store.HealthFold, gone bool) {
 	f.ID = id
-	as = slices.DeleteFunc(slices.Clone(as), func(a *schemas.Attempt) bool { return a.StartedAt.Before(enabled) })
-	slices.SortStableFunc(as, func(a, b *schemas.Attempt) int { return a.StartedAt.Compare(b.StartedAt) })
+	as = slices.DeleteFunc(slices.Clone(as), func(a *store.Written) bool { return a.StartedAt.Before(enabled) })
+	slices.SortStableFunc(as, func(a, b *store.Written) int { return a.StartedAt.Compare(b.StartedAt) })
 	for _, a := range as {
 		switch a.Outcome {
 		case schemas.Delivered:
@@ -126,7 +126,9 @@ func summarise(id schemas.SubscriptionID, enabled time.Time, as []*schemas.Attem
 			gone = true
 		case schemas.Dead, schemas.Retry, schemas.Withheld, schemas.Superseded:
 		}
-		f.Failures++
+		if a.Instead == nil || !a.Instead.CountsForHealth() {
+			f.Failures++
+		}
 		if f.FirstFailure == nil {
 			f.FirstFailure = &a.StartedAt
 		}
