@@ -29,6 +29,9 @@ type ParallelOptions struct {
 	// Revoked is told after a partition has left and everything begun has ended;
 	// queued items of it are dead (Begin says false). It may be nil.
 	Revoked func(topic string, partition int32)
+	// Paused is told, when a pause of a partition ends, why and for how long it was
+	// paused. It must not block. It may be nil.
+	Paused func(why PauseReason, took time.Duration)
 	// MaxRecords and MaxBytes bound the uncommitted span of one partition: what a
 	// crash repeats, and what memory holds. Above either, the partition's fetching
 	// is paused. Defaults: DefaultSpan records, 32 MB.
@@ -68,6 +71,9 @@ func NewParallel(c Config, o ParallelOptions) (*Parallel, error) {
 	}
 	if o.Drain == 0 {
 		o.Drain = 5 * time.Second
+	}
+	if o.Paused == nil {
+		o.Paused = func(PauseReason, time.Duration) {}
 	}
 	p := &Parallel{opts: o, log: c.Logger, parts: map[topicPartition]*Partition{}}
 	opts := append(c.Options(o.Group), c.GroupOptions(o.Group)...)
@@ -146,6 +152,7 @@ func (p *Parallel) assigned(_ context.Context, cl *kgo.Client, as map[string][]i
 			p.parts[topicPartition{topic, n}] = &Partition{
 				Topic: topic, Number: n, cl: cl, ctx: ctx, cancel: cancel,
 				maxRecords: p.opts.MaxRecords, maxBytes: p.opts.MaxBytes,
+				pausedAt: map[PauseReason]time.Time{}, report: p.opts.Paused,
 			}
 		}
 	}
@@ -249,6 +256,8 @@ type Partition struct {
 	ended    bool // nothing marks
 	idle     chan struct{}
 	paused   PauseReason
+	pausedAt map[PauseReason]time.Time
+	report   func(PauseReason, time.Duration)
 }
 
 // An Item is one record on its way. Exactly one of these ways is taken: Done,
@@ -375,6 +384,9 @@ func (p *Partition) pauseLocked(why PauseReason) {
 	if p.paused == 0 {
 		p.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Number}})
 	}
+	if p.paused&why == 0 {
+		p.pausedAt[why] = time.Now()
+	}
 	p.paused |= why
 }
 
@@ -383,6 +395,7 @@ func (p *Partition) resumeLocked(why PauseReason) {
 		return
 	}
 	p.paused &^= why
+	p.report(why, time.Since(p.pausedAt[why]))
 	if p.paused == 0 {
 		p.cl.ResumeFetchPartitions(map[string][]int32{p.Topic: {p.Number}})
 	}
@@ -398,6 +411,9 @@ func (p *Partition) Uncommitted() int {
 func (p *Partition) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for why := range p.pausedAt {
+		p.resumeLocked(why) // the client forgets it too, at the next assignment
+	}
 	p.closed = true
 	if p.inFlight > 0 {
 		p.idle = make(chan struct{})

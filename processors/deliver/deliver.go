@@ -137,7 +137,8 @@ func (w *Worker) connect(o Options) (err error) {
 		Group: Group, Topics: []string{string(schemas.Deliveries)}, Handle: w.handle, Revoked: w.revoked,
 		// With what comes after the drain, a stop in front of an endpoint that hangs
 		// takes about five seconds.
-		Drain: 4 * time.Second,
+		Drain:  4 * time.Second,
+		Paused: w.metrics.pausedFor,
 	})
 	if err != nil {
 		return err

@@ -146,6 +146,30 @@ func TestHangingEndpointDoesNotStopOthers(t *testing.T) {
 	close(held)
 }
 
+// What waits for an endpoint that hangs passes behind a request that hangs: what
+// comes back with every turn of the shortest tier fills the span that all of a
+// partition share.
+func TestWhatWaitsForAHangingEndpointPassesAFewTimesOnly(t *testing.T) {
+	t.Parallel()
+	const events, most = 200, 6
+	w := newWorld(t, 1, time.Second, 3*time.Second, 20*time.Second)
+	held := make(chan struct{})
+	hangs := testenv.Receiver(t, func(testenv.Request) testenv.Response { return testenv.Response{Hang: held} })
+	defer close(held)
+	w.subscribe("sub_hangs", hangs.URL())
+	var ds []schemas.Delivery
+	for i := range events {
+		ds = append(ds, delivery("sub_hangs", schemas.BookingID(fmt.Sprint("bkg_", i)), 1))
+	}
+	w.deliver(ds...)
+	w.move()
+	w.work(func(o *deliver.Options) { o.Timeout = 9 * time.Second })
+	w.attempts(1) // it has timed out
+	if n := w.count(string(schemas.Deliveries)); n > most*events {
+		t.Errorf("%d events made %d records, want at most %d", events, n, most*events)
+	}
+}
+
 // Behind a balancer of which one of two servers is broken, half of what is sent
 // arrives: the breaker may slow that down, and must not bring it to a halt.
 func TestAnEndpointThatFailsEveryOtherRequestGetsAllOfItsEvents(t *testing.T) {

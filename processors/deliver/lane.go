@@ -30,6 +30,13 @@ const (
 	maxOpen = 5 * time.Minute
 	// minSamples is how many requests a breaker has to see before it opens.
 	minSamples = 10
+	// maxHung is how many requests in a row may linger and fail before a breaker opens
+	// without so many samples: of an endpoint that hangs, a lane gets two to four in the
+	// time of one timeout.
+	maxHung = 3
+	// patience is how many times as long as an endpoint has been silent its records are
+	// parked at most.
+	patience = 3
 )
 
 // A laneKey names a lane. Tests have lanes of their own, so that they wait
@@ -91,13 +98,16 @@ type lane struct {
 	late     int
 	hungry   bool // it waits for a slot of the pool
 
-	answered bool      // something was delivered
-	failing  bool      // the last answer was a failure
-	lastGood time.Time // when the last success came
-	stuck    bool      // requests linger, and none has succeeded since they began
-	opens    int       // how often the breaker opened in a row
-	shutTill time.Time // no request before: the breaker's wait
-	asked    time.Time // no request before: Retry-After
+	answered bool          // something was delivered
+	usual    time.Duration // moving average of how long that takes
+	failing  bool          // the last answer was a failure
+	lastGood time.Time     // when the last success came
+	silent   time.Time     // when the first request after that began, or zero
+	hung     int           // requests that lingered and failed since then
+	stuck    bool          // requests linger, and none has succeeded since they began
+	opens    int           // how often the breaker opened in a row
+	shutTill time.Time     // no request before: the breaker's wait
+	asked    time.Time     // no request before: Retry-After
 	lastUsed time.Time
 
 	ordering  schemas.Ordering
@@ -132,8 +142,8 @@ func (l *lane) moved(url string) {
 	}
 	if l.url != "" {
 		l.limit, l.breaker, l.opens = limit{}, l.newBreaker(), 0
-		l.answered, l.failing, l.stuck = false, false, false
-		l.lastGood, l.shutTill, l.asked = time.Time{}, time.Time{}, time.Time{}
+		l.answered, l.usual, l.failing, l.hung, l.stuck = false, 0, false, 0, false
+		l.lastGood, l.silent, l.shutTill, l.asked = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	}
 	l.url = url
 }
@@ -148,7 +158,7 @@ func (l *lane) newBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
 		Timeout: l.firstOpen / 2,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			n := c.TotalSuccesses + c.TotalFailures
-			return n >= minSamples && 2*c.TotalFailures >= n
+			return n >= minSamples && 2*c.TotalFailures >= n || l.hung >= maxHung
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, errUncounted) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
@@ -186,6 +196,31 @@ func (l *lane) closedFor(now time.Time) (time.Duration, parkReason) {
 		return parkAfter, parkClosed
 	}
 	return 0, ""
+}
+
+// silence is how long nothing good has been heard of the endpoint although it was
+// asked.
+func (l *lane) silence(now time.Time) time.Duration {
+	if l.silent.IsZero() {
+		return 0
+	}
+	return now.Sub(l.silent)
+}
+
+// heard notes what came of a request.
+func (l *lane) heard(good bool, took time.Duration, now time.Time) {
+	l.failing = !good
+	if !good {
+		if took >= lingerAfter {
+			l.hung++
+		}
+		return
+	}
+	if l.usual == 0 {
+		l.usual = took
+	}
+	l.usual += (took - l.usual) / 8
+	l.answered, l.stuck, l.hung, l.lastGood, l.silent = true, false, 0, now, time.Time{}
 }
 
 func (l *lane) slots() int {

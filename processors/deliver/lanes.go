@@ -205,6 +205,9 @@ func (s *lanes) begin(l *lane, report func(error)) {
 		return
 	}
 	j.report, j.begun, j.url = report, now, l.url
+	if l.silent.IsZero() {
+		l.silent = now
+	}
 	if l.pace != nil {
 		l.pace.AllowN(now, 1) // it does: pump has looked
 	}
@@ -250,7 +253,7 @@ func (s *lanes) lingers(j *job) {
 	l := j.lane
 	j.late, j.slow = true, s.pool.slowDown()
 	l.late++
-	if j.url == l.url && l.lastGood.Before(j.begun) && (!l.answered || l.limit.mean < lingerAfter/2) {
+	if j.url == l.url && l.lastGood.Before(j.begun) && (!l.answered || l.usual < lingerAfter/2) {
 		l.stuck = true
 	}
 	s.settleLane(l, time.Now())
@@ -284,12 +287,11 @@ func (s *lanes) learn(l *lane, j *job, r result, now time.Time) {
 		return
 	}
 	l.limit.took(r.took, r.good, j.full, now)
+	l.heard(r.good, r.took, now)
 	if r.good {
 		j.report(nil)
-		l.answered, l.failing, l.stuck, l.lastGood = true, false, false, now
 	} else {
 		j.report(errFailed)
-		l.failing = true
 	}
 	if r.shutFor > 0 {
 		l.shut(now.Add(r.shutFor))
@@ -313,7 +315,7 @@ func (s *lanes) settleLane(l *lane, now time.Time) {
 
 // shed parks what would wait too long in a lane.
 func (s *lanes) shed(l *lane, now time.Time) {
-	if closed, why := l.closedFor(now); closed > 0 {
+	if closed, why := s.closedFor(l, now); closed > 0 {
 		s.evict(l, 0, closed, why, now)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/krib-ai/krib/internal/kafka"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -13,6 +14,7 @@ type metrics struct {
 	attempts *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	parked   map[parkReason]prometheus.Counter
+	paused   map[kafka.PauseReason]prometheus.Counter
 	poison   prometheus.Counter
 	repeats  prometheus.Counter
 	ours     prometheus.Counter
@@ -34,6 +36,7 @@ func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30},
 		}, []string{"outcome"}),
 		parked:  map[parkReason]prometheus.Counter{},
+		paused:  map[kafka.PauseReason]prometheus.Counter{},
 		poison:  counter("poison_total", "Records that could not be decoded."),
 		repeats: counter("repeats_total", "Records that were dropped because they had been seen."),
 		ours:    counter("ours_total", "Deliveries parked because of our own faults."),
@@ -45,6 +48,13 @@ func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
 	}, []string{"reason"})
 	for _, why := range []parkReason{parkFlood, parkClosed, parkAsked, parkBehind, parkNotBefore, parkOurs, parkHeld, parkTurn} {
 		m.parked[why] = parked.WithLabelValues(string(why))
+	}
+	paused := f.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "krib", Subsystem: "deliver", Name: "paused_seconds_total",
+		Help: "How long partitions were not fetched, by reason, counted when a pause ends. While one is paused for its span, all of its endpoints wait.",
+	}, []string{"reason"})
+	for why, name := range map[kafka.PauseReason]string{kafka.PauseSpan: "span", kafka.PauseLane: "lane"} {
+		m.paused[why] = paused.WithLabelValues(name)
 	}
 	for _, o := range []schemas.Outcome{schemas.Delivered, schemas.Retry, schemas.Dead, schemas.Gone} {
 		m.duration.WithLabelValues(string(o))
@@ -60,6 +70,10 @@ func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
 	gauge("holds", "Bookings with a delivery outstanding, for subscriptions that want order.", l.holds.count)
 	gauge("breakers_open", "Lanes whose breaker is not closed.", func() int { _, _, _, n := l.counts(); return n })
 	return m
+}
+
+func (m *metrics) pausedFor(why kafka.PauseReason, took time.Duration) {
+	m.paused[why].Add(took.Seconds())
 }
 
 func (m *metrics) attempted(o schemas.Outcome, c schemas.ErrorClass, took time.Duration) {

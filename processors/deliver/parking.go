@@ -47,7 +47,7 @@ func (s *lanes) parkFor(l *lane, j *job, now time.Time) (time.Duration, parkReas
 		return nb.Sub(now), parkNotBefore
 	}
 	behind, held := l.behind(j, now), s.heldFor(l, j, now)
-	closed, why := l.closedFor(now)
+	closed, why := s.closedFor(l, now)
 	switch {
 	case held > closed:
 		return held, parkHeld
@@ -67,6 +67,26 @@ func (s *lanes) parkFor(l *lane, j *job, now time.Time) (time.Duration, parkReas
 		return 0, ""
 	}
 	return max(l.limit.wait(l.queued), parkAfter), parkFlood
+}
+
+// closedFor is how long nothing should be sent, and why. The longer an endpoint has
+// been silent, the longer its records stay away: each that comes back while it still
+// hangs takes a place behind a head that hangs, in the uncommitted span that all
+// endpoints of its partition share, and all that has come since the silence began
+// would come back with every turn of the shortest tier. So nothing waits more than
+// a few times as long as the endpoint was silent, nor more than the longest that a
+// breaker stays open.
+func (s *lanes) closedFor(l *lane, now time.Time) (time.Duration, parkReason) {
+	closed, why := l.closedFor(now)
+	if why == parkClosed {
+		most := min(patience*l.silence(now), maxOpen)
+		for _, tier := range s.ladder.Tiers() {
+			if tier <= most {
+				closed = max(closed, tier)
+			}
+		}
+	}
+	return closed, why
 }
 
 // heldFor is how long a record waits because its subscription wants each booking's

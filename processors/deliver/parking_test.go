@@ -163,6 +163,76 @@ func TestSlowProbesCloseTheBreaker(t *testing.T) {
 	})
 }
 
+// A lane gets few requests of an endpoint that hangs, and each tells for as long as
+// its timeout is. Three must do, and its probes must not let the queue fill again.
+func TestAnEndpointThatHangsIsKnownByFewRequests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newLanes(schemas.DefaultLadder(), 16)
+		l := newLane(laneKey{}, 5*time.Second, time.Hour)
+		ask := func(took time.Duration, good bool) {
+			t.Helper()
+			<-time.After(time.Millisecond)
+			report, ok := s.allow(l)
+			if !ok {
+				t.Fatal("the breaker is open")
+			}
+			j := &job{item: &kafka.Item{}, report: report, lane: l, begun: time.Now(), linger: time.NewTimer(time.Hour)}
+			if took > lingerAfter {
+				<-time.After(lingerAfter)
+				s.lingers(j)
+				if wait, why := s.parkFor(l, &job{}, time.Now()); wait == 0 || why != parkClosed {
+					t.Errorf("while a request lingers, what comes is parked for %v, %q", wait, why)
+				}
+				took -= lingerAfter
+			}
+			<-time.After(took)
+			s.ended(j, result{counted: true, good: good, took: time.Since(j.begun)})
+		}
+		for range 3 * minSamples {
+			ask(10*time.Millisecond, true)
+		}
+		for range maxHung {
+			ask(DefaultTimeout, false)
+		}
+		if st := l.breaker.State(); st != gobreaker.StateOpen {
+			t.Fatalf("after %d timeouts it is %v", maxHung, st)
+		}
+		<-time.After(5 * time.Second)
+		ask(DefaultTimeout, false)
+		if st := l.breaker.State(); st != gobreaker.StateOpen {
+			t.Errorf("after a probe that hung it is %v", st)
+		}
+		<-time.After(10 * time.Second)
+		ask(10*time.Millisecond, true)
+		if wait, _ := s.parkFor(l, &job{}, time.Now()); wait != 0 {
+			t.Errorf("after a probe that was answered, what comes is parked for %v", wait)
+		}
+	})
+}
+
+func TestTheLongerAnEndpointIsSilentTheLongerItsRecordsStayAway(t *testing.T) {
+	t.Parallel()
+	s := newLanes(schemas.DefaultLadder(), 16)
+	l := newLane(laneKey{}, 5*time.Second, time.Hour)
+	now := time.Now()
+	for _, c := range []struct{ silent, tier time.Duration }{
+		{0, 5 * time.Second}, {9 * time.Second, 5 * time.Second}, {10 * time.Second, 30 * time.Second}, {99 * time.Second, 30 * time.Second},
+		{100 * time.Second, 5 * time.Minute}, {24 * time.Hour, 5 * time.Minute},
+	} {
+		l.stuck, l.silent = true, now.Add(-c.silent)
+		wait, why := s.parkFor(l, &job{}, now)
+		if tier := tierFor(s.ladder, wait, why); tier != c.tier || why != parkClosed {
+			t.Errorf("after %v the tier is %v, %s, want %v", c.silent, tier, why, c.tier)
+		}
+	}
+	l.heard(true, time.Millisecond, now)
+	l.shut(now.Add(time.Second))
+	if wait, why := s.parkFor(l, &job{}, now); wait != time.Second || why != parkClosed {
+		t.Errorf("right after a success it is parked for %v, %s", wait, why)
+	}
+}
+
 func TestRetryAfterIsToldFromTheBreaker(t *testing.T) {
 	t.Parallel()
 	s := newLanes(schemas.Ladder{time.Second, time.Minute}, 16)
@@ -189,7 +259,7 @@ func TestLaneForgetsWhatItLearnedOfAnotherURL(t *testing.T) {
 	j := &job{d: schemas.Delivery{SubscriptionID: "sub_1"}}
 	l := s.lane(j, now)
 	old := l.url
-	for range minSamples {
+	for range maxHung {
 		report, _ := s.allow(l)
 		s.learn(l, &job{report: report, url: old}, result{counted: true, askedFor: time.Hour, took: 10 * time.Second}, now)
 	}
