@@ -71,25 +71,41 @@ func (s *server) observe(next http.Handler) http.Handler {
 		r = r.WithContext(ctx)
 		defer func() {
 			rec.begun() // nothing was written: the server answers 200
-			s.metrics.served(r.Method, routeOf(r), rec.status, time.Since(start))
-			s.logServed(r, i, rec.status, rec.bytes, time.Since(start))
+			end := served{server: s, info: i, method: r.Method, route: routeOf(r), status: rec.status, start: start}
+			if rec.taken != nil {
+				rec.taken.atEnd(end.log)
+				return
+			}
+			end.log(rec.bytes)
 		}()
 		next.ServeHTTP(rec, r)
 	})
 }
 
-func (s *server) logServed(r *http.Request, i *info, status, bytes int, took time.Duration) {
-	level, route := slog.LevelInfo, routeOf(r)
-	if strings.HasPrefix(route, "/health") { // probes come every second
+// served is what is said of a request when its answer has ended. It does not hold the
+// request, which a stream would keep for hours.
+type served struct {
+	server        *server
+	info          *info
+	method, route string
+	status        int
+	start         time.Time
+}
+
+func (e *served) log(bytes int) {
+	s, i, took := e.server, e.info, time.Since(e.start)
+	s.metrics.served(e.method, e.route, e.status, took)
+	level := slog.LevelInfo
+	if strings.HasPrefix(e.route, "/health") { // probes come every second
 		level = slog.LevelDebug
 	}
-	ctx := r.Context()
+	ctx := context.Background() //nolint:contextcheck // the request's may have ended with its handler
 	if !s.log.Enabled(ctx, level) {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("request_id", i.id), slog.String("method", r.Method), slog.String("route", route),
-		slog.Int("status", status), slog.Int("bytes", bytes), slog.Int64("duration_ms", took.Milliseconds()),
+		slog.String("request_id", i.id), slog.String("method", e.method), slog.String("route", e.route),
+		slog.Int("status", e.status), slog.Int("bytes", bytes), slog.Int64("duration_ms", took.Milliseconds()),
 	}
 	if i.principal.KeyID != "" {
 		attrs = append(attrs, slog.String("agent_id", string(i.principal.Agent)), slog.String("key_id", string(i.principal.KeyID)))

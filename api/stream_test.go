@@ -2,8 +2,11 @@ package api_test
 
 import (
 	"context"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,10 +14,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/krib-ai/krib/api"
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/testenv"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -373,5 +378,87 @@ func TestATicketIsItsHostsAlsoForTheDatabase(t *testing.T) {
 	}
 	if err := w.db.Update(t.Context(), store.Scope{Host: hostOne}, redeem); err != nil {
 		t.Error(err)
+	}
+}
+
+// keeps is a stream that takes its connection over and is told when to close it.
+type keeps struct {
+	ends
+	close chan struct{}
+}
+
+func (k keeps) Serve(rw http.ResponseWriter, _ *http.Request, _ schemas.HostID, _ time.Time, _ schemas.FeedFilter) {
+	conn, _, err := http.NewResponseController(rw).Hijack()
+	if err != nil {
+		k.w.t.Errorf("a middleware hides Hijack: %v", err)
+		return
+	}
+	go func() {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n:\n\n")
+		<-k.close
+		_ = conn.Close()
+	}()
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) of(route string) (out []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, "route="+route+" ") {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// A stream that takes its connection over is served when it has ended, and not when
+// its handler has returned: with its bytes, and as long as it was.
+func TestAStreamThatTakesItsConnectionOverIsLoggedWhenItEnds(t *testing.T) {
+	log, end := &lines{}, make(chan struct{})
+	w := newWorld(t, func(o *api.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(log, nil))
+		o.Stream = keeps{o.Stream.(ends), end}
+	})
+	const route = "/api/v1/hosts/{host_id}/events"
+	counted := func() bool {
+		families, err := w.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(families, func(f *dto.MetricFamily) bool { return strings.Contains(f.String(), route) })
+	}
+	h := w.host(hostOne)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.srv.URL+streamPath(hostOne), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", h.auth)
+	resp, err := w.srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	h.do("GET", "/api/v1/hosts/"+string(hostOne)+"/notifications", nil).want(200) // the handler's end is behind us by far
+	if got := log.of(route); len(got) > 0 || counted() {
+		t.Errorf("while it is open, it is counted (%v) and logged: %q", counted(), got)
+	}
+	close(end)
+	testenv.Eventually(t, "it is logged and counted", func() bool { return len(log.of(route)) == 1 && counted() })
+	for _, part := range []string{"status=200", "bytes=74 ", "host_id=" + string(hostOne)} {
+		if line := log.of(route)[0]; !strings.Contains(line, part) {
+			t.Errorf("%q has no %s", line, part)
+		}
 	}
 }

@@ -20,15 +20,17 @@ const (
 // may be written.
 var ErrWrite = errors.New("writing to a client")
 
-// A Writer is the answer to one request. Only the request's goroutine uses it.
+// A Writer is the answer to one request. Only the goroutine that serves it uses it,
+// but for Abort.
 //
 // After a write has failed nothing more may be written. The client may hold half a
 // frame, without the blank line that ends it; what came next would be glued to it,
 // and the blank line of that would dispatch a torn event and make its id the
 // client's position: the event would be lost.
 type Writer struct {
-	w  http.ResponseWriter
-	rc *http.ResponseController
+	w    http.ResponseWriter // nil once it was taken over
+	rc   *http.ResponseController
+	wire *wire // nil unless it was taken over
 }
 
 // NewWriter makes the writer of an answer; nothing is sent before Open.
@@ -39,10 +41,16 @@ func NewWriter(w http.ResponseWriter) *Writer {
 // Open sends the headers at once, so that the client knows it is connected and
 // every proxy on the way shows whether it buffers.
 func (w *Writer) Open() error {
-	h := w.w.Header()
+	h := http.Header{}
+	if w.wire == nil {
+		h = w.w.Header()
+	}
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no") // nginx holds answers back otherwise
+	if w.wire != nil {
+		return w.wire.open(h)
+	}
 	_ = w.rc.SetReadDeadline(time.Time{})
 	_ = w.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.w.WriteHeader(http.StatusOK)
@@ -51,6 +59,9 @@ func (w *Writer) Open() error {
 
 // Write sends pieces, which end where frames end, and flushes once.
 func (w *Writer) Write(pieces ...[]byte) error {
+	if w.wire != nil {
+		return w.wire.write(writeTimeout, pieces...)
+	}
 	_ = w.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // where it is not supported, the server has its own
 	for _, b := range pieces {
 		if _, err := w.w.Write(b); err != nil {
@@ -73,9 +84,30 @@ func (w *Writer) flush() error {
 // Last sends a farewell, if the client still listens. The deadline stays for the
 // end of the body that the server writes.
 func (w *Writer) Last(frame []byte) {
+	if w.wire != nil {
+		_ = w.wire.write(LastTimeout, frame)
+		return
+	}
 	_ = w.rc.SetWriteDeadline(time.Now().Add(LastTimeout))
 	if _, err := w.w.Write(frame); err == nil {
 		_ = w.rc.Flush()
+	}
+}
+
+// Close ends an answer whose connection was taken over; net/http ends the others. It
+// may be called again.
+func (w *Writer) Close() {
+	if w.wire != nil {
+		w.wire.close()
+	}
+}
+
+// Abort ends the connection of an answer that was taken over, whatever is being
+// written, and does nothing to others. Any goroutine may call it, from the moment at
+// which serve was called.
+func (w *Writer) Abort() {
+	if w.wire != nil {
+		w.wire.abort()
 	}
 }
 

@@ -217,8 +217,12 @@ func TestTheLongerAnEndpointIsSilentTheLongerItsRecordsStayAway(t *testing.T) {
 	l := newLane(laneKey{}, 5*time.Second, time.Hour)
 	now := time.Now()
 	for _, c := range []struct{ silent, tier time.Duration }{
-		{0, 5 * time.Second}, {9 * time.Second, 5 * time.Second}, {10 * time.Second, 30 * time.Second}, {99 * time.Second, 30 * time.Second},
-		{100 * time.Second, 5 * time.Minute}, {24 * time.Hour, 5 * time.Minute},
+		{0, 5 * time.Second},
+		{9 * time.Second, 5 * time.Second},
+		{10 * time.Second, 30 * time.Second},
+		{99 * time.Second, 30 * time.Second},
+		{100 * time.Second, 5 * time.Minute},
+		{24 * time.Hour, 5 * time.Minute},
 	} {
 		l.stuck, l.silent = true, now.Add(-c.silent)
 		wait, why := s.parkFor(l, &job{}, now)

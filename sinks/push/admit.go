@@ -10,8 +10,9 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-// admit takes a slot for a connection, or says why there is none.
-func (h *Hub) admit(host schemas.HostID, addr string) (*conn, *ending) {
+// admit takes a slot for a connection, or says why there is none. Abort is what ends
+// the connection when it does not end by itself.
+func (h *Hub) admit(host schemas.HostID, addr string, abort func()) (*conn, *ending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -24,7 +25,7 @@ func (h *Hub) admit(host schemas.HostID, addr string) (*conn, *ending) {
 	case h.opts.MaxPerAddress > 0 && h.addrs[addr] >= h.opts.MaxPerAddress:
 		return nil, &ending{codeOverloaded, "this address has as many streams as it may have"}
 	}
-	c := &conn{host: host, addr: addr, bound: h.opts.QueueBytes, total: &h.queued, wake: make(chan struct{}, 1)}
+	c := &conn{host: host, addr: addr, abort: abort, bound: h.opts.QueueBytes, total: &h.queued, wake: make(chan struct{}, 1)}
 	h.conns[c] = struct{}{}
 	h.hosts[host]++
 	h.addrs[addr]++
@@ -97,11 +98,15 @@ func (h *Hub) drain() {
 		}
 		c.finish(ending{codeDrain, "this server is going down; another one takes over"})
 	}
-	// Whoever is in the middle of a write that nobody reads ends with the server.
+	// Whoever is in the middle of a write that nobody reads is cut off, here or, where
+	// net/http has the connection, with the server.
 	t := time.NewTimer(2 * sse.LastTimeout)
 	defer t.Stop()
 	select {
 	case <-h.empty:
 	case <-t.C:
+		for _, c := range conns {
+			c.abort()
+		}
 	}
 }

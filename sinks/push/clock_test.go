@@ -185,7 +185,7 @@ func TestWhoComesBeforeTheFirstPositionsWaits(t *testing.T) {
 
 func TestAQueueEndsTheConnectionInsteadOfDroppingAFrame(t *testing.T) {
 	h := settled(t, nil)
-	c, _ := h.admit("host", "addr")
+	c, _ := h.admit("host", "addr", func() {})
 	defer h.release(c)
 	c.bound = 10
 	c.push(frame{make([]byte, 50), 1}) // larger than the bound, and alone
@@ -424,13 +424,13 @@ func TestAFrameThatWasNotFlushedIsNotThePosition(t *testing.T) {
 func TestWithoutBoundsOfTheirOwnHostsAndAddressesShareTheHubs(t *testing.T) {
 	h := settled(t, func(o *Options) { o.MaxConnections = 300 })
 	for range 300 {
-		c, refused := h.admit("host", "addr")
+		c, refused := h.admit("host", "addr", func() {})
 		if refused != nil {
 			t.Fatal(refused.reason)
 		}
 		defer h.release(c)
 	}
-	if _, refused := h.admit("another", "another"); refused == nil {
+	if _, refused := h.admit("another", "another", func() {}); refused == nil {
 		t.Error("the hub has no bound")
 	}
 }

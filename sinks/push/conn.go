@@ -17,6 +17,7 @@ type conn struct {
 	bound  int64
 	total  *atomic.Int64 // what waits in all queues
 	wake   chan struct{} // capacity 1: something changed since take
+	abort  func()        // cuts it off
 
 	from int64 // frames up to here are not for it; guarded by partition.mu
 

@@ -24,6 +24,19 @@ type pipes struct {
 	conns chan net.Conn
 	once  sync.Once
 	done  chan struct{}
+
+	mu      sync.Mutex
+	clients []net.Conn
+}
+
+// leave closes what clients have opened, and the streams with it: the server does not
+// know of what was taken over from it.
+func (l *pipes) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.clients {
+		_ = c.Close()
+	}
 }
 
 func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
@@ -45,9 +58,12 @@ func (l *pipes) Close() error {
 func (l *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // open asks for the stream behind a position and reads the headers.
-func (l *pipes) open(t *testing.T, last string) (*sse.Reader, net.Conn) {
+func (l *pipes) open(t *testing.T, last string) *sse.Reader {
 	t.Helper()
 	client, server := net.Pipe()
+	l.mu.Lock()
+	l.clients = append(l.clients, client)
+	l.mu.Unlock()
 	l.conns <- server
 	if _, err := fmt.Fprintf(client, "GET / HTTP/1.1\r\nHost: krib\r\nLast-Event-ID: %s\r\n\r\n", last); err != nil {
 		t.Fatal(err)
@@ -56,7 +72,7 @@ func (l *pipes) open(t *testing.T, last string) (*sse.Reader, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sse.NewReader(res.Body), client
+	return sse.NewReader(res.Body)
 }
 
 // all reads what happens, on and on over new connections, until there are n.
@@ -66,7 +82,7 @@ func (l *pipes) all(t *testing.T, r *sse.Reader, last string, n int) []string {
 	for beats := 0; len(got) < n && beats < 100; {
 		e, err := r.Next()
 		if err != nil {
-			r, _ = l.open(t, last)
+			r = l.open(t, last)
 			continue
 		}
 		if e.Name == "heartbeat" {
@@ -91,15 +107,14 @@ func TestAReaderThatStopsForAMinuteLosesNothing(t *testing.T) {
 		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.Serve(w, r, "host", time.Time{}, schemas.FeedFilter{}) })}
 		go srv.Serve(ln)
 		defer srv.Close()
+		defer ln.leave()
 
 		begin := p.at(7).String()
-		slow, slowConn := ln.open(t, begin)
-		defer slowConn.Close()
+		slow := ln.open(t, begin)
 		if e, err := slow.Next(); err != nil || e.Name != "connected" {
 			t.Fatalf("got %+v, %v", e, err)
 		}
-		fast, fastConn := ln.open(t, begin)
-		defer fastConn.Close()
+		fast := ln.open(t, begin)
 		quick := make(chan []string, 1)
 		go func() { quick <- ln.all(t, fast, begin, events) }()
 

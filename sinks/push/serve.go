@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/krib-ai/krib/internal/sse"
@@ -21,31 +22,69 @@ const startPatience = 10 * time.Second
 // or until is near; the zero time is no limit. The caller has authenticated the
 // host and checked the filter. The status is always 200: any other ends a browser's
 // EventSource for ever.
+//
+// Where it can take the connection over from net/http it does, and returns at once:
+// the stream goes on by itself, and Run waits for its end.
 func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time, f schemas.FeedFilter) {
 	p := h.parts[h.opts.Feed.Partition(host)]
 	s := &stream{Writer: sse.NewWriter(w), sent: func(n int) { h.metrics.frames.Add(float64(n)) }}
-	asked := askedFor(r, p.place)
-	if asked.given {
-		s.safe = asked.cursor.String()
+	v := &visit{host: schemas.HostID(strings.Clone(string(host))), addr: addressOf(r), until: until, filter: compile(f), asked: askedFor(r, p.place)}
+	if v.asked.given {
+		s.safe = v.asked.cursor.String()
 	}
-	var err error
-	aside(func() { err = s.Open() })
-	if err != nil || r.Method == http.MethodHead {
-		if errors.Is(err, errors.ErrUnsupported) {
-			h.log.ErrorContext(r.Context(), "a middleware hides Flush from the stream", slog.Any("error", err))
-		}
+	if s.TakeOver(r, func(ctx context.Context) { h.kept(ctx, s, p, v) }) {
 		return
 	}
-	c, refused := h.admit(host, addressOf(r))
+	if !h.begin(r.Context(), s) || r.Method == http.MethodHead {
+		return
+	}
+	h.answer(r.Context(), s, p, v)
+}
+
+// A visit is what is known of a request for a stream. It holds nothing of the request,
+// which is forgotten when its connection was taken over.
+type visit struct {
+	host   schemas.HostID
+	addr   string
+	until  time.Time
+	filter filter
+	asked  request
+}
+
+// kept is the life of a stream whose connection was taken over.
+func (h *Hub) kept(ctx context.Context, s *stream, p *partition, v *visit) {
+	defer func() {
+		if p := recover(); p != nil { // what recovers the panics of requests is not there any more
+			h.log.ErrorContext(ctx, "a stream panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	if h.begin(ctx, s) {
+		h.answer(ctx, s, p, v)
+	}
+}
+
+func (h *Hub) begin(ctx context.Context, s *stream) bool {
+	var err error
+	aside(func() { err = s.Open() })
+	if errors.Is(err, errors.ErrUnsupported) {
+		h.log.ErrorContext(ctx, "a middleware hides Flush from the stream", slog.Any("error", err))
+	}
+	return err == nil
+}
+
+// answer lets a stream in and stays until it ends.
+func (h *Hub) answer(ctx context.Context, s *stream, p *partition, v *visit) {
+	c, refused := h.admit(v.host, v.addr, s.Abort)
 	if refused != nil {
 		s.last(*refused, longPatience())
 		h.metrics.end(refused.code)
 		return
 	}
 	defer h.release(c)
-	c.filter = compile(f) // before it joins, and never after
-	defer expire(c, until)()
-	if !h.awaitStart(r.Context(), c) {
+	defer s.Close()     // before Run may think that it is over
+	c.filter = v.filter // before it joins, and never after
+	defer expire(c, v.until)()
+	if !h.awaitStart(ctx, c) {
 		e := ending{codeOverloaded, "the stream is starting"}
 		if end := c.ended(); end != nil {
 			e = *end
@@ -54,7 +93,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID,
 		h.metrics.end(e.code)
 		return
 	}
-	h.metrics.end(h.attend(r.Context(), s, c, p, asked))
+	h.metrics.end(h.attend(ctx, s, c, p, v.asked))
 }
 
 // Refuse answers a stream that cannot be let in now and may be later: what says
@@ -192,8 +231,9 @@ func (s *stream) replay(p place, c *conn, past []*entry) error {
 	return nil
 }
 
-// stay writes what is queued, until the connection ends. The goroutine of the
-// request is the writer: an idle connection costs no other.
+// stay writes what is queued, until the connection ends. The goroutine that serves it
+// is the writer: an idle connection costs none beside that and the one that notices
+// the client's end.
 func (h *Hub) stay(ctx context.Context, s *stream, c *conn, p *partition, retry time.Duration) code {
 	beat := time.NewTimer(sse.Between(h.opts.Heartbeat/2, h.opts.Heartbeat)) // so that those who came together do not beat together
 	defer beat.Stop()

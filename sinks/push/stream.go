@@ -11,7 +11,7 @@ import (
 // chunk is how much history goes between two looks at why to stop.
 const chunk = 64 << 10
 
-// A stream is the answer to one request. Only the request's goroutine uses it.
+// A stream is the answer to one request. Only the goroutine that serves it uses it.
 type stream struct {
 	*sse.Writer
 

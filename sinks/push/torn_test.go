@@ -1,10 +1,14 @@
 package push_test
 
 import (
+	"bufio"
+	"errors"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,13 +17,18 @@ import (
 	"github.com/krib-ai/krib/sinks/push"
 )
 
-// cutter lets so many bytes of the body through and then kills the connection.
+// cutter lets so many bytes of the body through and then kills the connection, where
+// net/http writes the answer.
 type cutter struct {
 	http.ResponseWriter
 	left int
 }
 
 func (c *cutter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func (c *cutter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.ErrUnsupported
+}
 
 func (c *cutter) Write(b []byte) (int, error) {
 	if len(b) < c.left {
@@ -31,11 +40,58 @@ func (c *cutter) Write(b []byte) (int, error) {
 	panic(http.ErrAbortHandler)
 }
 
+// severer lets so many bytes through, of headers and chunks too, where the connection
+// was taken over.
+type severer struct {
+	http.ResponseWriter
+	left int
+}
+
+func (c *severer) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func (c *severer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(c.ResponseWriter).Hijack()
+	return &severed{conn, c.left}, buffered, err
+}
+
+type severed struct {
+	net.Conn
+	left int
+}
+
+func (c *severed) Write(b []byte) (int, error) {
+	if len(b) < c.left {
+		c.left -= len(b)
+		return c.Conn.Write(b)
+	}
+	n, _ := c.Conn.Write(b[:c.left])
+	c.left = 0
+	_ = c.Close()
+	return n, net.ErrClosed
+}
+
 func cutAt(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	if n, err := strconv.Atoi(r.URL.Query().Get("cut")); err == nil {
 		return &cutter{w, n}
 	}
+	if n, err := strconv.Atoi(r.URL.Query().Get("sever")); err == nil {
+		return &severer{w, n}
+	}
 	return w
+}
+
+// overhead is more than what headers and chunks add to the frames of a short answer.
+const overhead = 500
+
+// cuts are all ways to cut an answer whose frames have so many bytes.
+func cuts(length, step int) (queries []string) {
+	for n := 0; n < length; n += step {
+		queries = append(queries, "&cut="+strconv.Itoa(n))
+	}
+	for n := 0; n < length+overhead; n += step {
+		queries = append(queries, "&sever="+strconv.Itoa(n))
+	}
+	return queries
 }
 
 func TestAReplyThatIsCutAnywhereLosesAndRepeatsNothing(t *testing.T) {
@@ -50,9 +106,9 @@ func TestAReplyThatIsCutAnywhereLosesAndRepeatsNothing(t *testing.T) {
 		length += len(whole.want("notification").raw)
 	}
 	whole.quit()
-	for cut := range length + 20 { // times lose their trailing zeros, so lengths differ a little
+	for _, cut := range cuts(length+20, 1) { // times lose their trailing zeros, so lengths differ a little
 		var got []string
-		c := r.dial(t, host, start, "&cut="+strconv.Itoa(cut))
+		c := r.dial(t, host, start, cut)
 		for len(got) < len(ids) {
 			e, ok := c.next()
 			if !ok {
@@ -65,7 +121,7 @@ func TestAReplyThatIsCutAnywhereLosesAndRepeatsNothing(t *testing.T) {
 		}
 		c.quit()
 		if !slices.Equal(got, ids) {
-			t.Fatalf("cut after %d bytes: got %v, want %v", cut, got, ids)
+			t.Fatalf("%s: got %v, want %v", cut, got, ids)
 		}
 	}
 }
@@ -78,16 +134,25 @@ func TestAGarbageCursorIsToldAgainWhenTheReplyIsCut(t *testing.T) {
 	whole := r.dial(t, host, "garbage", "")
 	length := len(whole.want("connected").raw) + len(whole.want("resync").raw)
 	whole.quit()
-	for cut := 0; cut < length-5; cut += 3 {
-		c := r.dial(t, host, "garbage", "&cut="+strconv.Itoa(cut))
-		for e, ok := c.next(); ok; e, ok = c.next() {
-			if e.name == "resync" {
-				t.Fatalf("cut after %d of %d bytes, and yet %q", cut, length, e.raw)
+	for _, cut := range cuts(length-5, 3) {
+		c := r.dial(t, host, "garbage", cut)
+		told := false
+		for !told {
+			e, ok := c.next()
+			if !ok {
+				break
 			}
+			told = e.name == "resync"
 		}
+		if told && strings.HasPrefix(cut, "&cut") { // of the others, the last are whole
+			t.Fatalf("%s of %d bytes, and yet a resync", cut, length)
+		}
+		c.quit()
 		c = r.dial(t, host, c.last, "")
 		c.want("connected")
-		c.want("resync")
+		if !told {
+			c.want("resync")
+		}
 		c.quit()
 	}
 }

@@ -292,6 +292,9 @@ func (r *replica) dial(t testing.TB, host schemas.HostID, cursor, query string) 
 		req.Header.Set("Last-Event-ID", cursor)
 	}
 	resp, err := streams.Do(req)
+	if err != nil && strings.HasPrefix(query, "&sever=") { // in the middle of the headers
+		return &client{t: t, r: bufio.NewReader(strings.NewReader("")), quit: cancel, last: cursor}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
