@@ -268,32 +268,38 @@ func (k *krib) listAll(ctx context.Context) (ids []string, cursor string, err er
 }
 
 // streamUpTo reads the stream from a cursor until it has, with what was listed, so
-// many notifications, and a heartbeat has said that nothing more stood behind them.
-func (k *krib) streamUpTo(ctx context.Context, cursor string, listed []string, n int) ([]string, error) {
+// many notifications, and a heartbeat has said that nothing more stood behind them. On
+// a machine that is too busy for it to keep up it is let go, and comes back as every
+// client does.
+func (k *krib) streamUpTo(ctx context.Context, cursor string, listed []string, n int) (ids []string, err error) {
 	have := map[string]bool{}
 	for _, id := range listed {
 		have[id] = true
 	}
-	var ids []string
 	var bad error
-	_, err := k.stream(ctx, cursor, func(f frame) bool {
-		switch f.Event {
-		case "notification":
-			var o struct {
-				Data struct {
-					ID string `json:"id"`
-				} `json:"data"`
+	for again := true; again && err == nil && bad == nil; {
+		again = false
+		cursor, err = k.stream(ctx, cursor, func(f frame) bool {
+			switch f.Event {
+			case "notification":
+				var o struct {
+					Data struct {
+						ID string `json:"id"`
+					} `json:"data"`
+				}
+				if bad = json.Unmarshal([]byte(f.Data), &o); bad == nil {
+					ids = append(ids, o.Data.ID)
+					have[o.Data.ID] = true
+				}
+			case "resync":
+				bad = fmt.Errorf("the stream says %s", f.Data)
+			case "disconnect":
+				again = true
+			case "heartbeat":
+				return len(have) < n
 			}
-			if bad = json.Unmarshal([]byte(f.Data), &o); bad == nil {
-				ids = append(ids, o.Data.ID)
-				have[o.Data.ID] = true
-			}
-		case "resync", "disconnect":
-			bad = fmt.Errorf("the stream says %s", f.Data)
-		case "heartbeat":
-			return len(have) < n
-		}
-		return bad == nil
-	})
+			return bad == nil && !again
+		})
+	}
 	return ids, cmp.Or(bad, err)
 }
