@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,9 +30,6 @@ type ParallelOptions struct {
 	// Revoked is told after a partition has left and everything begun has ended;
 	// queued items of it are dead (Begin says false). It may be nil.
 	Revoked func(topic string, partition int32)
-	// Paused is told, when a pause of a partition ends, why and for how long it was
-	// paused. It must not block. It may be nil.
-	Paused func(why PauseReason, took time.Duration)
 	// MaxRecords and MaxBytes bound the uncommitted span of one partition: what a
 	// crash repeats, and what memory holds. Above either, the partition's fetching
 	// is paused. Defaults: DefaultSpan records, 32 MB.
@@ -52,7 +50,12 @@ type Parallel struct {
 
 	mu    sync.Mutex
 	parts map[topicPartition]*Partition
+
+	paused pauses
 }
+
+// pauses are how long the pauses that have ended took, by reason.
+type pauses [PauseLane + 1]atomic.Int64
 
 type topicPartition struct {
 	topic     string
@@ -71,9 +74,6 @@ func NewParallel(c Config, o ParallelOptions) (*Parallel, error) {
 	}
 	if o.Drain == 0 {
 		o.Drain = 5 * time.Second
-	}
-	if o.Paused == nil {
-		o.Paused = func(PauseReason, time.Duration) {}
 	}
 	p := &Parallel{opts: o, log: c.Logger, parts: map[topicPartition]*Partition{}}
 	opts := append(c.Options(o.Group), c.GroupOptions(o.Group)...)
@@ -152,7 +152,7 @@ func (p *Parallel) assigned(_ context.Context, cl *kgo.Client, as map[string][]i
 			p.parts[topicPartition{topic, n}] = &Partition{
 				Topic: topic, Number: n, cl: cl, ctx: ctx, cancel: cancel,
 				maxRecords: p.opts.MaxRecords, maxBytes: p.opts.MaxBytes,
-				pausedAt: map[PauseReason]time.Time{}, report: p.opts.Paused,
+				pausedAt: map[PauseReason]time.Time{}, pauses: &p.paused,
 			}
 		}
 	}
@@ -257,7 +257,7 @@ type Partition struct {
 	idle     chan struct{}
 	paused   PauseReason
 	pausedAt map[PauseReason]time.Time
-	report   func(PauseReason, time.Duration)
+	pauses   *pauses
 }
 
 // An Item is one record on its way. Exactly one of these ways is taken: Done,
@@ -395,10 +395,31 @@ func (p *Partition) resumeLocked(why PauseReason) {
 		return
 	}
 	p.paused &^= why
-	p.report(why, time.Since(p.pausedAt[why]))
+	p.endLocked(why)
 	if p.paused == 0 {
 		p.cl.ResumeFetchPartitions(map[string][]int32{p.Topic: {p.Number}})
 	}
+}
+
+func (p *Partition) endLocked(why PauseReason) {
+	p.pauses[why].Add(int64(time.Since(p.pausedAt[why])))
+	delete(p.pausedAt, why)
+}
+
+// PausedFor is how long partitions have been paused for a reason, all added up, with
+// those that are paused now.
+func (p *Parallel) PausedFor(why PauseReason) time.Duration {
+	sum := time.Duration(p.paused[why].Load())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, part := range p.parts {
+		part.mu.Lock()
+		if at, ok := part.pausedAt[why]; ok {
+			sum += time.Since(at)
+		}
+		part.mu.Unlock()
+	}
+	return sum
 }
 
 // Uncommitted is the number of records fetched and not yet below the watermark.
@@ -412,7 +433,7 @@ func (p *Partition) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for why := range p.pausedAt {
-		p.resumeLocked(why) // the client forgets it too, at the next assignment
+		p.endLocked(why)
 	}
 	p.closed = true
 	if p.inFlight > 0 {

@@ -245,6 +245,39 @@ func TestOnePauseReasonDoesNotEndAnother(t *testing.T) {
 	}
 }
 
+// How long is told of a pause while it lasts: one that never ends is the one to be told
+// of.
+func TestPausesAreTimedWhileTheyLast(t *testing.T) {
+	t.Parallel()
+	conf, cl := broker(t, "things", 1)
+	produce(t, cl, "things", 0, 1)
+	items := make(chan *Item, 1)
+	p, stop := consume(t, conf, ParallelOptions{Group: "g", Topics: []string{"things"}, Handle: func(it *Item) { items <- it }})
+	part := (<-items).Partition()
+	stands := func(why PauseReason) bool {
+		first := p.PausedFor(why)
+		for range 1000 {
+			if p.PausedFor(why) != first {
+				return false
+			}
+		}
+		return true
+	}
+	part.Pause(PauseSpan)
+	part.Pause(PauseLane)
+	if stands(PauseSpan) || stands(PauseLane) {
+		t.Error("a pause that lasts does not grow")
+	}
+	part.Resume(PauseSpan)
+	if p.PausedFor(PauseSpan) == 0 || !stands(PauseSpan) || stands(PauseLane) {
+		t.Error("one that has ended is forgotten, or grows, or ended the other")
+	}
+	stop()
+	if p.PausedFor(PauseLane) == 0 || !stands(PauseLane) {
+		t.Error("one whose partition has left is forgotten, or grows")
+	}
+}
+
 func TestEffectsMarkAnItemAfterItsRecordsAreWritten(t *testing.T) {
 	t.Parallel()
 	conf, cl := broker(t, "things", 1)

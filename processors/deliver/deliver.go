@@ -137,12 +137,12 @@ func (w *Worker) connect(o Options) (err error) {
 		Group: Group, Topics: []string{string(schemas.Deliveries)}, Handle: w.handle, Revoked: w.revoked,
 		// With what comes after the drain, a stop in front of an endpoint that hangs
 		// takes about five seconds.
-		Drain:  4 * time.Second,
-		Paused: w.metrics.pausedFor,
+		Drain: 4 * time.Second,
 	})
 	if err != nil {
 		return err
 	}
+	pausedSeconds(o.Registry, w.in)
 	w.effects = kafka.NewEffects(Group, w.in.Client(), o.Logger, w.metrics.refused.Inc)
 	return nil
 }

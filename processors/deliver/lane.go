@@ -30,9 +30,9 @@ const (
 	maxOpen = 5 * time.Minute
 	// minSamples is how many requests a breaker has to see before it opens.
 	minSamples = 10
-	// maxHung is how many requests in a row may linger and fail before a breaker opens
-	// without so many samples: of an endpoint that hangs, a lane gets two to four in the
-	// time of one timeout.
+	// maxHung is how many requests in a row may hang before a breaker opens without so
+	// many samples: of an endpoint that hangs, a lane gets two to four in the time of one
+	// timeout.
 	maxHung = 3
 	// patience is how many times as long as an endpoint has been silent its records are
 	// parked at most.
@@ -102,8 +102,8 @@ type lane struct {
 	usual    time.Duration // moving average of how long that takes
 	failing  bool          // the last answer was a failure
 	lastGood time.Time     // when the last success came
-	silent   time.Time     // when the first request after that began, or zero
-	hung     int           // requests that lingered and failed since then
+	silent   time.Time     // when the first request after that began that lingered, or zero
+	hung     int           // requests in a row, begun after that, that were not answered for long
 	stuck    bool          // requests linger, and none has succeeded since they began
 	opens    int           // how often the breaker opened in a row
 	shutTill time.Time     // no request before: the breaker's wait
@@ -198,8 +198,8 @@ func (l *lane) closedFor(now time.Time) (time.Duration, parkReason) {
 	return 0, ""
 }
 
-// silence is how long nothing good has been heard of the endpoint although it was
-// asked.
+// silence is how long the endpoint has been hanging: since the first request began
+// that lingered, if nothing was answered since. What fails quickly is not silent.
 func (l *lane) silence(now time.Time) time.Duration {
 	if l.silent.IsZero() {
 		return 0
@@ -207,20 +207,24 @@ func (l *lane) silence(now time.Time) time.Duration {
 	return now.Sub(l.silent)
 }
 
-// heard notes what came of a request.
-func (l *lane) heard(good bool, took time.Duration, now time.Time) {
-	l.failing = !good
-	if !good {
-		if took >= lingerAfter {
-			l.hung++
+// heard notes what came of a request that was begun at a time.
+func (l *lane) heard(r result, begun, now time.Time) {
+	l.failing = !r.good
+	switch {
+	case r.good:
+		if l.usual == 0 {
+			l.usual = r.took
 		}
-		return
+		l.usual += (r.took - l.usual) / 8
+		l.answered, l.stuck, l.hung, l.lastGood, l.silent = true, false, 0, now, time.Time{}
+	case !r.hung:
+		l.hung, l.silent = 0, time.Time{}
+	case l.lastGood.Before(begun): // else it hung before it was well
+		l.hung++
+		if l.silent.IsZero() {
+			l.silent = begun
+		}
 	}
-	if l.usual == 0 {
-		l.usual = took
-	}
-	l.usual += (took - l.usual) / 8
-	l.answered, l.stuck, l.hung, l.lastGood, l.silent = true, false, 0, now, time.Time{}
 }
 
 func (l *lane) slots() int {

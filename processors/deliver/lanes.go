@@ -15,6 +15,7 @@ import (
 type result struct {
 	counted bool // false: it was not made, or the fault is ours
 	good    bool // delivered
+	hung    bool // nothing was answered, and that took long
 	took    time.Duration
 	// shutFor and askedFor close the whole lane; the latter is Retry-After.
 	shutFor, askedFor time.Duration
@@ -205,9 +206,6 @@ func (s *lanes) begin(l *lane, report func(error)) {
 		return
 	}
 	j.report, j.begun, j.url = report, now, l.url
-	if l.silent.IsZero() {
-		l.silent = now
-	}
 	if l.pace != nil {
 		l.pace.AllowN(now, 1) // it does: pump has looked
 	}
@@ -253,8 +251,12 @@ func (s *lanes) lingers(j *job) {
 	l := j.lane
 	j.late, j.slow = true, s.pool.slowDown()
 	l.late++
-	if j.url == l.url && l.lastGood.Before(j.begun) && (!l.answered || l.usual < lingerAfter/2) {
-		l.stuck = true
+	if j.url == l.url && l.lastGood.Before(j.begun) {
+		if l.silent.IsZero() {
+			l.silent = j.begun
+		}
+		// A probe that lingers tells of what hung before, however slow it used to be.
+		l.stuck = l.stuck || !l.answered || l.usual < lingerAfter/2 || l.breaker.State() == gobreaker.StateHalfOpen
 	}
 	s.settleLane(l, time.Now())
 }
@@ -287,7 +289,7 @@ func (s *lanes) learn(l *lane, j *job, r result, now time.Time) {
 		return
 	}
 	l.limit.took(r.took, r.good, j.full, now)
-	l.heard(r.good, r.took, now)
+	l.heard(r, j.begun, now)
 	if r.good {
 		j.report(nil)
 	} else {
@@ -315,7 +317,7 @@ func (s *lanes) settleLane(l *lane, now time.Time) {
 
 // shed parks what would wait too long in a lane.
 func (s *lanes) shed(l *lane, now time.Time) {
-	if closed, why := s.closedFor(l, now); closed > 0 {
+	if closed, why := l.closedFor(now); closed > 0 {
 		s.evict(l, 0, closed, why, now)
 		return
 	}

@@ -14,7 +14,6 @@ type metrics struct {
 	attempts *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	parked   map[parkReason]prometheus.Counter
-	paused   map[kafka.PauseReason]prometheus.Counter
 	poison   prometheus.Counter
 	repeats  prometheus.Counter
 	ours     prometheus.Counter
@@ -36,7 +35,6 @@ func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30},
 		}, []string{"outcome"}),
 		parked:  map[parkReason]prometheus.Counter{},
-		paused:  map[kafka.PauseReason]prometheus.Counter{},
 		poison:  counter("poison_total", "Records that could not be decoded."),
 		repeats: counter("repeats_total", "Records that were dropped because they had been seen."),
 		ours:    counter("ours_total", "Deliveries parked because of our own faults."),
@@ -48,13 +46,6 @@ func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
 	}, []string{"reason"})
 	for _, why := range []parkReason{parkFlood, parkClosed, parkAsked, parkBehind, parkNotBefore, parkOurs, parkHeld, parkTurn} {
 		m.parked[why] = parked.WithLabelValues(string(why))
-	}
-	paused := f.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "krib", Subsystem: "deliver", Name: "paused_seconds_total",
-		Help: "How long partitions were not fetched, by reason, counted when a pause ends. While one is paused for its span, all of its endpoints wait.",
-	}, []string{"reason"})
-	for why, name := range map[kafka.PauseReason]string{kafka.PauseSpan: "span", kafka.PauseLane: "lane"} {
-		m.paused[why] = paused.WithLabelValues(name)
 	}
 	for _, o := range []schemas.Outcome{schemas.Delivered, schemas.Retry, schemas.Dead, schemas.Gone} {
 		m.duration.WithLabelValues(string(o))
@@ -72,8 +63,14 @@ func newMetrics(reg prometheus.Registerer, l *lanes) *metrics {
 	return m
 }
 
-func (m *metrics) pausedFor(why kafka.PauseReason, took time.Duration) {
-	m.paused[why].Add(took.Seconds())
+// pausedSeconds registers how long partitions were not fetched.
+func pausedSeconds(reg prometheus.Registerer, in *kafka.Parallel) {
+	for why, name := range map[kafka.PauseReason]string{kafka.PauseSpan: "span", kafka.PauseLane: "lane"} {
+		promauto.With(reg).NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "krib", Subsystem: "deliver", Name: "paused_seconds_total", ConstLabels: prometheus.Labels{"reason": name},
+			Help: "How long partitions were not fetched, by reason. While one is paused for its span, all of its endpoints wait.",
+		}, func() float64 { return in.PausedFor(why).Seconds() })
+	}
 }
 
 func (m *metrics) attempted(o schemas.Outcome, c schemas.ErrorClass, took time.Duration) {

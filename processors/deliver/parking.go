@@ -47,12 +47,21 @@ func (s *lanes) parkFor(l *lane, j *job, now time.Time) (time.Duration, parkReas
 		return nb.Sub(now), parkNotBefore
 	}
 	behind, held := l.behind(j, now), s.heldFor(l, j, now)
-	closed, why := s.closedFor(l, now)
+	if l.ordering == schemas.OrderLatest {
+		behind = 0 // an earlier event that comes back after this one is superseded
+	}
+	closed, why := l.closedFor(now)
 	switch {
 	case held > closed:
 		return held, parkHeld
 	case closed > 0:
-		return max(closed, behind), why
+		if why == parkClosed && held == 0 {
+			closed = s.awayFor(l, j, closed, now)
+		}
+		if behind <= closed {
+			return closed, why
+		}
+		return behind, parkBehind
 	case behind > 0:
 		return behind, parkBehind
 	}
@@ -69,24 +78,24 @@ func (s *lanes) parkFor(l *lane, j *job, now time.Time) (time.Duration, parkReas
 	return max(l.limit.wait(l.queued), parkAfter), parkFlood
 }
 
-// closedFor is how long nothing should be sent, and why. The longer an endpoint has
-// been silent, the longer its records stay away: each that comes back while it still
-// hangs takes a place behind a head that hangs, in the uncommitted span that all
+// awayFor is for how long a record is parked while its lane is closed. The longer the
+// endpoint has been silent, the longer it stays away: a record that comes back while it
+// still hangs takes a place behind a head that hangs, in the uncommitted span that all
 // endpoints of its partition share, and all that has come since the silence began
-// would come back with every turn of the shortest tier. So nothing waits more than
-// a few times as long as the endpoint was silent, nor more than the longest that a
-// breaker stays open.
-func (s *lanes) closedFor(l *lane, now time.Time) (time.Duration, parkReason) {
-	closed, why := l.closedFor(now)
-	if why == parkClosed {
-		most := min(patience*l.silence(now), maxOpen)
-		for _, tier := range s.ladder.Tiers() {
-			if tier <= most {
-				closed = max(closed, tier)
-			}
+// would come back with every turn of the shortest tier. So what is added is at most a
+// few times as long as the silence was, at most the longest that a breaker stays open,
+// and never so long that the record would be too old when it comes back.
+func (s *lanes) awayFor(l *lane, j *job, closed time.Duration, now time.Time) time.Duration {
+	most := min(patience*l.silence(now), maxOpen)
+	if since := clockOf(&j.d); !since.IsZero() {
+		most = min(most, since.Add(s.holds.bound).Sub(now)-wayBack)
+	}
+	for _, tier := range s.ladder.Tiers() {
+		if tier <= most {
+			closed = max(closed, tier)
 		}
 	}
-	return closed, why
+	return closed
 }
 
 // heldFor is how long a record waits because its subscription wants each booking's
@@ -212,7 +221,8 @@ func tierFor(ladder schemas.Ladder, wait time.Duration, why parkReason) time.Dur
 	return tier
 }
 
-// heldTier is the tier for a record that waits for an earlier event of its booking:
+// heldTier is the tier for a record that waits for an earlier event of its booking,
+// or stays behind one:
 // the longest that does not bring it back much after that one. Behind one that has
 // just been put on a tier that is the same tier, and it comes back right behind it.
 func heldTier(ladder schemas.Ladder, d *schemas.Delivery, wait time.Duration) time.Duration {
@@ -247,7 +257,7 @@ func (s *lanes) parkLocked(j *job, wait time.Duration, why parkReason, now time.
 		return
 	}
 	tier := tierFor(s.ladder, wait, why)
-	if why == parkHeld {
+	if why == parkHeld || why == parkBehind {
 		tier = heldTier(s.ladder, &j.d, wait)
 	}
 	if why == parkTurn {
@@ -277,9 +287,14 @@ func (s *lanes) evict(l *lane, keep int, wait time.Duration, why parkReason, now
 	}
 	for _, j := range l.takeWaiting(func(j *job) bool { return j.order >= from }) {
 		s.leave(j)
-		if why == parkTurn {
-			wait = l.nextTurn(now)
+		away := wait
+		switch why {
+		case parkTurn:
+			away = l.nextTurn(now)
+		case parkClosed:
+			away = s.awayFor(l, j, wait, now)
+		case parkFlood, parkAsked, parkBehind, parkNotBefore, parkOurs, parkHeld:
 		}
-		s.parkLocked(j, wait, why, now)
+		s.parkLocked(j, away, why, now)
 	}
 }

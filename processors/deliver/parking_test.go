@@ -187,7 +187,7 @@ func TestAnEndpointThatHangsIsKnownByFewRequests(t *testing.T) {
 				took -= lingerAfter
 			}
 			<-time.After(took)
-			s.ended(j, result{counted: true, good: good, took: time.Since(j.begun)})
+			s.ended(j, result{counted: true, good: good, hung: !good, took: time.Since(j.begun)})
 		}
 		for range 3 * minSamples {
 			ask(10*time.Millisecond, true)
@@ -230,11 +230,82 @@ func TestTheLongerAnEndpointIsSilentTheLongerItsRecordsStayAway(t *testing.T) {
 			t.Errorf("after %v the tier is %v, %s, want %v", c.silent, tier, why, c.tier)
 		}
 	}
-	l.heard(true, time.Millisecond, now)
-	l.shut(now.Add(time.Second))
-	if wait, why := s.parkFor(l, &job{}, now); wait != time.Second || why != parkClosed {
-		t.Errorf("right after a success it is parked for %v, %s", wait, why)
+	// What would be too old when it comes back is asked for before.
+	s.holds.bound = time.Minute
+	old := &job{d: schemas.Delivery{CreatedAt: now.Add(-20 * time.Second)}}
+	if wait, _ := s.parkFor(l, old, now); wait != 30*time.Second {
+		t.Errorf("a record with 40 s left is parked for %v", wait)
 	}
+	s.holds.bound = 30 * time.Second
+	if wait, _ := s.parkFor(l, old, now); tierFor(s.ladder, wait, parkClosed) != 5*time.Second {
+		t.Errorf("a record with 10 s left is parked for %v", wait)
+	}
+	for name, r := range map[string]result{"a success": {good: true}, "a quick failure": {}} {
+		l.silent, l.hung, l.stuck = now.Add(-time.Hour), 2, false
+		l.heard(r, now, now)
+		l.shut(now.Add(time.Second))
+		if wait, why := s.parkFor(l, &job{}, now); wait != time.Second || why != parkClosed || l.hung != 0 {
+			t.Errorf("right after %s it is parked for %v, %s", name, wait, why)
+		}
+	}
+	l.lastGood = now
+	if l.heard(result{hung: true}, now.Add(-time.Second), now); l.hung != 0 || !l.silent.IsZero() {
+		t.Error("what hung before the last success counts after it")
+	}
+}
+
+// What stays behind an earlier event of its booking must not come back long after it,
+// or the next one stays behind that, and so on.
+func TestWhatStaysBehindComesBackWithWhatItIsBehind(t *testing.T) {
+	t.Parallel()
+	s := newLanes(schemas.DefaultLadder(), 16)
+	l := newLane(laneKey{}, 5*time.Second, time.Hour)
+	now := time.Now()
+	l.remember(&job{d: schemas.Delivery{BookingID: "b", Sequence: 1}}, now.Add(40*time.Second))
+	second := &job{lane: l, d: schemas.Delivery{BookingID: "b", Sequence: 2}}
+	for _, shut := range []time.Duration{0, 10 * time.Second} {
+		l.shutTill = now.Add(shut)
+		wait, why := s.parkFor(l, second, now)
+		if tier := heldTier(s.ladder, &second.d, wait); why != parkBehind || tier != 30*time.Second {
+			t.Errorf("shut for %v it is parked for %v, %s, on the tier %v", shut, wait, why, tier)
+		}
+	}
+	l.shutTill, l.ordering = time.Time{}, schemas.OrderLatest
+	if wait, why := s.parkFor(l, second, now); wait != 0 {
+		t.Errorf("where only the latest is wanted it is parked for %v, %s", wait, why)
+	}
+}
+
+// One that used to be slow is not stuck by being slow, but by a probe that hangs.
+func TestAProbeThatLingersSaysThatASlowEndpointHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newLanes(schemas.DefaultLadder(), 16)
+		l := newLane(laneKey{}, 5*time.Second, time.Hour)
+		linger := func() {
+			t.Helper()
+			report, ok := s.allow(l)
+			if !ok {
+				t.Fatal("the breaker is open")
+			}
+			j := &job{item: &kafka.Item{}, report: report, lane: l, begun: time.Now(), linger: time.NewTimer(time.Hour)}
+			<-time.After(lingerAfter)
+			s.lingers(j)
+			stuck := l.stuck
+			if half := l.breaker.State() == gobreaker.StateHalfOpen; stuck != half {
+				t.Errorf("half open %v, stuck %v", half, stuck)
+			}
+			<-time.After(DefaultTimeout - lingerAfter)
+			s.ended(j, result{counted: true, hung: true, took: DefaultTimeout})
+		}
+		l.heard(result{good: true, took: 4 * time.Second}, time.Now(), time.Now())
+		<-time.After(time.Millisecond)
+		for range maxHung {
+			linger()
+		}
+		<-time.After(5 * time.Second)
+		linger()
+	})
 }
 
 func TestRetryAfterIsToldFromTheBreaker(t *testing.T) {

@@ -98,6 +98,7 @@ func (w *Worker) lesson(v verdict, a answer, now time.Time) result {
 		return result{}
 	}
 	r := result{counted: true, took: a.took, good: v.outcome == schemas.Delivered}
+	r.hung = !r.good && a.took >= lingerAfter && v.class != schemas.ErrorStatus
 	if v.shut {
 		r.askedFor = v.wait(now)
 	}
