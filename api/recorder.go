@@ -61,7 +61,8 @@ func (w *recorder) begun() {
 	}
 }
 
-// A takenOver connection counts what is written to it and says when it was closed.
+// A takenOver connection counts what is written to it, head and chunks included, and
+// says when it was closed.
 type takenOver struct {
 	net.Conn
 

@@ -53,7 +53,8 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 	)
 	aside(func() { v, f, err = s.letIn(w, r) })
 	if err == nil {
-		infoOf(r.Context()).principal = auth.Principal{Host: v.host, Until: v.until}
+		host := schemas.HostID(strings.Clone(string(v.host))) // it outlives the request where a stream takes over
+		infoOf(r.Context()).principal = auth.Principal{Host: host, Until: v.until}
 		s.o.Stream.Serve(w, r, v.host, v.until, f)
 		return
 	}

@@ -124,6 +124,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		}
 		g.Go(func() error { return m.Run(work) })
 	}
+	hubStopped := make(chan struct{}) // streams whose connections were taken over are not the server's
 	var stream api.Stream = noStream{}
 	wakeStream := func() {}
 	apiCtx, stopAPI := context.WithCancel(work)
@@ -139,8 +140,13 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		}
 		stream, wakeStream = hubStream{hub}, hub.Wake
 		checks.add("push", func(context.Context) error { return hub.Ready() })
-		g.Go(func() error { return hub.Run(apiCtx) })
+		g.Go(func() error {
+			defer close(hubStopped)
+			return hub.Run(apiCtx)
+		})
 		go store.Listen(work, c.databaseURL, store.ChannelSink, log, hub.Wake)
+	} else {
+		close(hubStopped)
 	}
 	if c.has("sinks") {
 		n, err := notifications.New(notifications.Options{
@@ -223,6 +229,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 	context.AfterFunc(ctx, func() {
 		checks.drain.Store(true)
 		<-apiStopped // within its grace
+		<-hubStopped // within its drain
 		stopWork()
 	})
 	wired = true

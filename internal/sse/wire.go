@@ -1,11 +1,13 @@
 package sse
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -67,43 +69,58 @@ func (c *wire) open(h http.Header) error {
 	if c.chunked {
 		c.header.Set("Transfer-Encoding", "chunked")
 	}
-	b := borrow()
-	defer b.giveBack()
-	_, _ = b.WriteString("HTTP/1.1 200 OK\r\n")
-	_ = c.header.Write(b)
-	_, _ = b.WriteString("\r\n")
+	var head bytes.Buffer
+	_, _ = head.WriteString("HTTP/1.1 200 OK\r\n")
+	_ = c.header.Write(&head)
+	_, _ = head.WriteString("\r\n")
 	c.header = nil
-	return c.send(b.bytes, writeTimeout)
+	return c.send(head.Bytes(), time.Now().Add(writeTimeout))
 }
 
-// write sends pieces as one chunk. None would be the chunk that ends the answer.
+// maxChunk bounds what is copied of what is written: a client that takes nothing holds
+// one chunk, and not all that waits for it, which others share.
+const maxChunk = 32 << 10
+
+// write sends pieces in chunks, mostly one: that is one packet and one system call. No
+// chunk is empty, for that would end the answer.
 func (c *wire) write(within time.Duration, pieces ...[]byte) error {
-	n := 0
+	until := time.Now().Add(within)
+	left := 0
 	for _, p := range pieces {
-		n += len(p)
+		left += len(p)
 	}
-	if n == 0 {
-		return nil
+	b := scratches.Get().(*scratch)
+	defer scratches.Put(b)
+	for rest := []byte(nil); left > 0; {
+		n := min(left, maxChunk)
+		*b = slices.Grow((*b)[:0], n+len("ffff\r\n\r\n"))
+		if c.chunked {
+			*b = append(strconv.AppendInt(*b, int64(n), 16), "\r\n"...)
+		}
+		left -= n
+		for n > 0 {
+			if len(rest) == 0 {
+				rest, pieces = pieces[0], pieces[1:]
+			}
+			some := min(n, len(rest))
+			*b = append(*b, rest[:some]...)
+			rest, n = rest[some:], n-some
+		}
+		if c.chunked {
+			*b = append(*b, "\r\n"...)
+		}
+		if err := c.send(*b, until); err != nil {
+			return err
+		}
 	}
-	b := borrow()
-	defer b.giveBack()
-	if c.chunked {
-		b.bytes = append(strconv.AppendInt(b.bytes, int64(n), 16), "\r\n"...)
-	}
-	for _, p := range pieces {
-		b.bytes = append(b.bytes, p...)
-	}
-	if c.chunked {
-		b.bytes = append(b.bytes, "\r\n"...)
-	}
-	return c.send(b.bytes, within)
+	return nil
 }
 
-func (c *wire) send(b []byte, within time.Duration) error {
+func (c *wire) send(b []byte, until time.Time) error {
 	if c.failed {
 		return fmt.Errorf("%w: it failed before", ErrWrite)
 	}
-	_ = c.conn.SetWriteDeadline(time.Now().Add(within)) // a closed connection's error is the write's
+	_ = c.conn.SetWriteDeadline(until) // a closed connection's error is the write's
 	if _, err := c.conn.Write(b); err != nil {
 		c.failed = true
 		return fmt.Errorf("%w: %w", ErrWrite, err)
@@ -114,7 +131,7 @@ func (c *wire) send(b []byte, within time.Duration) error {
 // close ends the answer, if it is whole, and the connection.
 func (c *wire) close() {
 	if c.chunked && c.header == nil && !c.failed {
-		_ = c.send([]byte("0\r\n\r\n"), LastTimeout)
+		_ = c.send([]byte("0\r\n\r\n"), time.Now().Add(LastTimeout))
 	}
 	c.abort()
 }
@@ -122,30 +139,7 @@ func (c *wire) close() {
 // abort ends the connection at once; what is being written fails.
 func (c *wire) abort() { c.once.Do(func() { _ = c.conn.Close() }) }
 
-// A scratch is what a chunk is put together in: one write for each is one packet and
-// one system call.
-type scratch struct{ bytes []byte }
+// A scratch is what a chunk is put together in.
+type scratch []byte
 
-// maxScratch is the largest that is kept.
-const maxScratch = 64 << 10
-
-var scratches = sync.Pool{New: func() any { return &scratch{bytes: make([]byte, 0, 4<<10)} }}
-
-func borrow() *scratch { return scratches.Get().(*scratch) }
-
-func (s *scratch) giveBack() {
-	if cap(s.bytes) <= maxScratch {
-		s.bytes = s.bytes[:0]
-		scratches.Put(s)
-	}
-}
-
-func (s *scratch) Write(p []byte) (int, error) {
-	s.bytes = append(s.bytes, p...)
-	return len(p), nil
-}
-
-func (s *scratch) WriteString(p string) (int, error) {
-	s.bytes = append(s.bytes, p...)
-	return len(p), nil
-}
+var scratches = sync.Pool{New: func() any { return &scratch{} }}

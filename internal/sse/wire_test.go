@@ -2,6 +2,7 @@ package sse_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -205,20 +206,42 @@ func TestAWriteThatNobodyTakesIsAborted(t *testing.T) {
 	s := takeOver(t, nil, func(_ context.Context, w *sse.Writer) {
 		_ = w.Open()
 		writers <- w
-		for piece := make([]byte, 1<<20); ; {
-			if err := w.Write(piece); err != nil {
-				failed <- err
-				return
-			}
-		}
+		failed <- w.Write(make([]byte, 64<<20)) // more than all buffers on the way hold
 	})
 	s.Start()
 	s.raw(t, get)
 	w := <-writers
 	w.Abort()
 	w.Abort()
-	if err := <-failed; !errors.Is(err, sse.ErrWrite) {
-		t.Errorf("got %v", err)
+	if err := <-failed; !errors.Is(err, sse.ErrWrite) || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, and not that the connection was closed", err)
+	}
+}
+
+// However much is written at once, it arrives as it was.
+func TestALongWriteArrivesWhole(t *testing.T) {
+	t.Parallel()
+	var pieces [][]byte
+	for n := range 200 {
+		pieces = append(pieces, bytes.Repeat([]byte{byte('a' + n%26)}, n*n%70_000))
+	}
+	s := takeOver(t, nil, func(_ context.Context, w *sse.Writer) {
+		if err := errors.Join(w.Open(), w.Write(pieces...)); err != nil {
+			t.Error(err)
+		}
+	})
+	s.Start()
+	for _, request := range []string{get, "GET / HTTP/1.0\n\n"} {
+		_, r := s.raw(t, request)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if want := bytes.Join(pieces, nil); err != nil || !bytes.Equal(body, want) {
+			t.Errorf("%q: %d bytes of %d, %v", request, len(body), len(want), err)
+		}
 	}
 }
 

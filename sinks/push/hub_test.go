@@ -1,10 +1,15 @@
 package push_test
 
 import (
+	"bufio"
+	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -369,6 +374,94 @@ func TestDrainEndsEveryStreamCleanlyAfterWhatIsQueued(t *testing.T) {
 	if r.hub.Ready() == nil {
 		t.Error("a hub that has drained is ready")
 	}
+}
+
+// A client that takes nothing keeps nobody from stopping: the server does not know of
+// its connection, and it is cut off.
+func TestDrainCutsOffWhoTakesNothing(t *testing.T) {
+	w := newWorld(t)
+	r := w.start(func(o *push.Options) { o.QueueBytes = 64 << 20 }, nil)
+	conn, err := net.Dial("tcp", r.srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "GET /?host=%s HTTP/1.1\r\nHost: krib\r\n\r\n", host); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, "it is there", func() bool { return r.metric(t, "krib_push_connections", "") == 1 })
+	for range 16 { // more than the buffers on the way hold
+		w.notify(host, 1, 900_000)
+	}
+	w.flow(r)
+	testenv.Eventually(t, "a write waits for it", func() bool { return r.metric(t, "krib_push_queue_bytes", "") > 1<<20 })
+	r.stop()
+	testenv.Eventually(t, "it is gone", func() bool { return r.metric(t, "krib_push_connections", "") == 0 })
+	if n := r.metric(t, "krib_push_disconnects_total", "gone"); n != 1 {
+		t.Errorf("%v ended as gone, want the one that was cut off: by itself its write would have stalled", n)
+	}
+}
+
+// What recovers the panics of requests is not there for a stream that took its
+// connection over.
+func TestAStreamThatPanicsIsLoggedAndEndsAlone(t *testing.T) {
+	w := newWorld(t)
+	var log lockedBuffer
+	r := w.start(func(o *push.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) },
+		func(rw http.ResponseWriter, req *http.Request) http.ResponseWriter {
+			if req.URL.Query().Get("panics") != "" {
+				return panics{rw}
+			}
+			return rw
+		})
+	if e, ok := r.dial(t, host, w.cursor(host), "&panics=1").next(); ok {
+		t.Errorf("got %q", e.raw)
+	}
+	testenv.Eventually(t, "it is logged", func() bool {
+		return strings.Contains(log.String(), "a stream panicked") && strings.Contains(log.String(), "hub_test.go")
+	})
+	c := r.dial(t, host, w.cursor(host), "")
+	c.want("connected")
+	ids := w.notify(host, 1, 10)
+	w.flow(r)
+	c.wantIDs(ids)
+}
+
+// panics is a connection whose second write does, the one behind the head.
+type panics struct{ http.ResponseWriter }
+
+func (p panics) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, b, err := http.NewResponseController(p.ResponseWriter).Hijack()
+	return &panicsConn{Conn: conn}, b, err
+}
+
+type panicsConn struct {
+	net.Conn
+	writes int
+}
+
+func (c *panicsConn) Write(b []byte) (int, error) {
+	if c.writes++; c.writes == 2 {
+		panic("as a bug does")
+	}
+	return c.Conn.Write(b)
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 func TestTheStreamEndsBeforeItsCredentials(t *testing.T) {

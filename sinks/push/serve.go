@@ -28,7 +28,9 @@ const startPatience = 10 * time.Second
 func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, host schemas.HostID, until time.Time, f schemas.FeedFilter) {
 	p := h.parts[h.opts.Feed.Partition(host)]
 	s := &stream{Writer: sse.NewWriter(w), sent: func(n int) { h.metrics.frames.Add(float64(n)) }}
+	f.Property = strings.Clone(f.Property)
 	v := &visit{host: schemas.HostID(strings.Clone(string(host))), addr: addressOf(r), until: until, filter: compile(f), asked: askedFor(r, p.place)}
+	v.asked.cursor.Epoch = strings.Clone(v.asked.cursor.Epoch)
 	if v.asked.given {
 		s.safe = v.asked.cursor.String()
 	}
