@@ -133,14 +133,16 @@ type Attempt struct {
 }
 
 // Outweighs says that of two records of one attempt the other says less: a request
-// that was taken ends the delivery, whatever another came to, and one that ended it
-// in another way outweighs one after which it went on. Of two that weigh the same
-// the first is kept.
+// that was taken ends the delivery, whatever another came to; then comes that the
+// receiver wants no more, then any other end. Of two that weigh the same the first is
+// kept.
 func (a *Attempt) Outweighs(other *Attempt) bool { return a.weight() > other.weight() }
 
 func (a *Attempt) weight() int {
 	switch {
 	case a.Outcome == Delivered:
+		return 3
+	case a.Outcome == Gone:
 		return 2
 	case a.Final:
 		return 1

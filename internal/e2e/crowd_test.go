@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -277,7 +278,11 @@ func (k *krib) streamUpTo(ctx context.Context, cursor string, listed []string, n
 		have[id] = true
 	}
 	var bad error
-	for again := true; again && err == nil && bad == nil; {
+	again := true
+	for times := 0; again && err == nil && bad == nil; times++ {
+		if times > 10 {
+			return ids, errors.New("the stream ends again and again")
+		}
 		again = false
 		cursor, err = k.stream(ctx, cursor, func(f frame) bool {
 			switch f.Event {
@@ -294,7 +299,9 @@ func (k *krib) streamUpTo(ctx context.Context, cursor string, listed []string, n
 			case "resync":
 				bad = fmt.Errorf("the stream says %s", f.Data)
 			case "disconnect":
-				again = true
+				if again = strings.Contains(f.Data, `"code":"slow_consumer"`); !again {
+					bad = fmt.Errorf("the stream says %s", f.Data)
+				}
 			case "heartbeat":
 				return len(have) < n
 			}

@@ -101,7 +101,7 @@ type attemptKey struct {
 func keyOf(a *schemas.Attempt) attemptKey { return attemptKey{a.DeliveryID, a.Run, a.Number} }
 
 // InsertAttempts writes a batch, folds what is new of it into its deliveries' rows,
-// and returns that in the batch's order. Of an attempt that is there already, or
+// and returns that, in no particular order. Of an attempt that is there already, or
 // twice in the batch, what outweighs the other stays. So a batch that is written
 // again changes nothing.
 func (t *Tx) InsertAttempts(ctx context.Context, as []schemas.Attempt) ([]Written, error) {

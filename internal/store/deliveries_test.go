@@ -172,6 +172,7 @@ func TestOfTwoWordsOnAnAttemptTheOneThatEndsItStands(t *testing.T) {
 		{[][]schemas.Outcome{{dead}, {retry}}, dead},
 		{[][]schemas.Outcome{{dead}, {taken}, {dead}}, taken},
 		{[][]schemas.Outcome{{retry}, {schemas.Gone}}, schemas.Gone},
+		{[][]schemas.Outcome{{dead}, {schemas.Gone}, {dead}}, schemas.Gone},
 		{[][]schemas.Outcome{{retry}, {schemas.Withheld}}, schemas.Withheld},
 	} {
 		sink, _, api := pools(t, testenv.Database(t))
