@@ -19,10 +19,15 @@ import (
 )
 
 // CreateTopics creates those that are missing, with the cluster's default
-// replication unless that is too little for its brokers, and leaves the others as they are. It waits until each can be
-// described, so that a producer started next finds it.
+// replication unless that is too little for its brokers, and leaves the others as they
+// are: where nothing is missing, nobody has to be allowed to create anything. It waits
+// until each can be described, so that a producer started next finds it.
 func CreateTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) error {
 	adm := kadm.NewClient(cl)
+	topics = missing(ctx, adm, topics)
+	if len(topics) == 0 {
+		return nil
+	}
 	topics, err := durable(ctx, adm, topics)
 	if err != nil {
 		return err
@@ -58,6 +63,19 @@ func CreateTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) e
 		return fmt.Errorf("creating the topic %s: %w", t.Topic, err)
 	}
 	return waitForTopics(ctx, adm, topics)
+}
+
+// missing are those that the cluster does not show with a leader for every partition.
+// What cannot be asked may be missing.
+func missing(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) []schemas.Topic {
+	have, err := adm.ListTopics(ctx, namesOf(topics)...)
+	if err != nil {
+		return topics
+	}
+	return slices.DeleteFunc(slices.Clone(topics), func(t schemas.Topic) bool {
+		got, ok := have[t.Name]
+		return ok && got.Err == nil && allLed(kadm.TopicDetails{t.Name: got})
+	})
 }
 
 // durable adds what three brokers allow: an acknowledgement means two copies, so

@@ -156,9 +156,9 @@ func (p *Processor) sessions(ctx context.Context) error {
 }
 
 func (p *Processor) session(ctx context.Context) error {
-	id := "fanout-" + p.o.Kafka.Instance
+	id := "krib-fanout-" + p.o.Kafka.Instance
 	if p.o.Kafka.Instance == "" {
-		id = "fanout-" + string(schemas.NewEventID()) // dynamic membership: nobody to fence
+		id = "krib-fanout-" + string(schemas.NewEventID()) // dynamic membership: nobody to fence
 	}
 	opts := append(p.o.Kafka.Options(Group), p.o.Kafka.MemberOptions(Group)...)
 	opts = append(opts, kafka.TransactionalOptions(id)...)
