@@ -110,7 +110,7 @@ func TestTheDocumentedACLsLetAnalystsReadTwoTopicsAndNoSecrets(t *testing.T) {
 			t.Errorf("before any ACL %s answers %v", name, err)
 		}
 	}
-	for line := range strings.Lines(named(t, "acls.sh").text) {
+	for line := range strings.Lines(named(t, analytics, "acls.sh").text) {
 		grant(t, kadm.NewClient(admin), line)
 	}
 	for _, name := range names {

@@ -1,19 +1,18 @@
 package docs_test
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/krib-ai/krib/api/mcp"
 )
+
+const agents = "AGENTS.md"
 
 // shown is what the output of each part of the shell's script has.
 var shown = map[string][]string{
@@ -32,35 +31,18 @@ var shown = map[string][]string{
 func TestTheCommandsForDevelopersOfAgentsWork(t *testing.T) {
 	t.Parallel()
 	p := run(t, nil)
-	const mark = "=== "
-	script := "set -euo pipefail\n"
-	var names []string
-	for _, b := range blocks(t, "AGENTS.md") {
-		if b.use == "shell" {
-			names = append(names, b.name)
-			script += "echo; echo '" + mark + b.name + "'\n" + b.text
+	sh := newShell(t, p.dir, nil)
+	for _, b := range blocks(t, agents) {
+		if b.use != "shell" {
+			continue
 		}
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", script)
-	cmd.Dir = p.dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	parts := map[string]string{}
-	for part := range strings.SplitSeq(string(out), "\n"+mark) {
-		name, text, _ := strings.Cut(part, "\n")
-		parts[name] = text
-	}
-	for _, name := range names {
-		if shown[name] == nil {
-			t.Errorf("nothing is known of what %s shows", name)
+		if shown[b.name] == nil {
+			t.Errorf("nothing is known of what %s shows", b.name)
 		}
-		for _, want := range shown[name] {
-			if !strings.Contains(parts[name], want) {
-				t.Errorf("%s does not show %s: %s", name, want, parts[name])
+		out := sh.run(b)
+		for _, want := range shown[b.name] {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s does not show %s: %s", b.name, want, out)
 			}
 		}
 	}
@@ -73,7 +55,7 @@ func TestTheCommandsForDevelopersOfAgentsWork(t *testing.T) {
 func TestTheDocumentedConfigurationForModelsIsEnough(t *testing.T) {
 	t.Parallel()
 	p := run(t, nil)
-	for _, b := range blocks(t, "AGENTS.md") {
+	for _, b := range blocks(t, agents) {
 		if b.use != "mcp" {
 			continue
 		}
@@ -124,7 +106,7 @@ func (w with) RoundTrip(r *http.Request) (*http.Response, error) {
 // the other document says.
 func TestTheEntryForDevelopersOfAgentsIsShort(t *testing.T) {
 	t.Parallel()
-	text := read(t, "AGENTS.md")
+	text := read(t, agents)
 	if n := strings.Count(text, "\n"); n >= 200 {
 		t.Errorf("%d lines", n)
 	}

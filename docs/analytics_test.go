@@ -24,18 +24,6 @@ import (
 
 const analytics = "ANALYTICS.md"
 
-// named finds a block of the document.
-func named(t *testing.T, name string) block {
-	t.Helper()
-	for _, b := range blocks(t, analytics) {
-		if b.name == name {
-			return b
-		}
-	}
-	t.Fatalf("%s has no block %s", analytics, name)
-	return block{}
-}
-
 // Nothing stands in the document that no test has looked at.
 func TestEveryBlockForAnalystsIsTested(t *testing.T) {
 	t.Parallel()
@@ -115,23 +103,19 @@ func attempts(t *testing.T, c *testenv.Cluster, at time.Time) {
 }
 
 // A desk is an analyst's: a folder, krib on the PATH, and brokers.
-type desk struct{ dir, brokers string }
+type desk struct{ dir, bin, brokers string }
 
 func newDesk(t *testing.T, brokers []string) desk {
 	t.Helper()
-	d := desk{t.TempDir(), strings.Join(brokers, ",")}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(d.dir, "bin", "krib"), "..").CombinedOutput(); err != nil {
-		t.Fatalf("building krib: %v\n%s", err, out)
-	}
-	return d
+	return desk{t.TempDir(), build(t), strings.Join(brokers, ",")}
 }
 
 // run runs a block as it stands, and returns what it printed.
 func (d desk) run(t *testing.T, name string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", named(t, name).text)
+	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", named(t, analytics, name).text)
 	cmd.Dir = d.dir
-	cmd.Env = append(os.Environ(), "KRIB_KAFKA_BROKERS="+d.brokers, "PATH="+filepath.Join(d.dir, "bin")+":"+os.Getenv("PATH"), "PYTHONDONTWRITEBYTECODE=1")
+	cmd.Env = withPath(d.bin, "KRIB_KAFKA_BROKERS="+d.brokers, "PYTHONDONTWRITEBYTECODE=1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -172,7 +156,7 @@ func TestTheDocumentForAnalystsIsRun(t *testing.T) {
 		t.Errorf("of attempts the export says\n%s", b)
 	}
 	for _, name := range []string{"ask.py", "funnel.sql", "confirm.sql", "webhooks.sql"} {
-		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(named(t, name).text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(named(t, analytics, name).text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -196,7 +180,7 @@ func TestTheColumnsOfTheDocumentAreInTheFiles(t *testing.T) {
 		"seconds_to_confirm filter avg posts deliveries delivered max and not in having bool_or")
 	for name, topic := range map[string]string{"bookings.sql": string(schemas.BookingEvents), "webhooks-duckdb.sql": string(schemas.Attempts)} {
 		columns, n := columnsOf(t, topic), 0
-		for _, w := range sqlWord.FindAllString(sqlText.ReplaceAllString(named(t, name).text, ""), -1) {
+		for _, w := range sqlWord.FindAllString(sqlText.ReplaceAllString(named(t, analytics, name).text, ""), -1) {
 			switch {
 			case columns[w]:
 				n++
@@ -237,7 +221,7 @@ func TestTheConnectorIsJSONWithPropertiesThatAreKnown(t *testing.T) {
 		Name   string
 		Config map[string]string
 	}
-	d := json.NewDecoder(strings.NewReader(named(t, "connect.json").text))
+	d := json.NewDecoder(strings.NewReader(named(t, analytics, "connect.json").text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil || c.Name == "" || len(c.Config) != len(connectProperties) {
 		t.Fatalf("%v in %+v", err, c)
@@ -272,7 +256,7 @@ func described(t *testing.T, path ...string) bool {
 
 func TestTheStatementsOfStreamsNameWhatThereIs(t *testing.T) {
 	t.Parallel()
-	clickhouse, flink := named(t, "clickhouse.sql").text, named(t, "flink.sql").text
+	clickhouse, flink := named(t, analytics, "clickhouse.sql").text, named(t, analytics, "flink.sql").text
 	for name, text := range map[string]string{"ClickHouse": clickhouse, "Flink": flink} {
 		bare := sqlText.ReplaceAllString(text, "")
 		if strings.Count(bare, "(") != strings.Count(bare, ")") || strings.Contains(bare, "'") {

@@ -33,6 +33,18 @@ func blocks(t *testing.T, document string) (out []block) {
 	return out
 }
 
+// named finds a block of a document.
+func named(t *testing.T, document, name string) block {
+	t.Helper()
+	for _, b := range blocks(t, document) {
+		if b.name == name {
+			return b
+		}
+	}
+	t.Fatalf("%s has no block %s", document, name)
+	return block{}
+}
+
 // Nothing stands in the documents for developers of agents that no test has looked
 // at.
 func TestEveryBlockOfTheDocumentIsTested(t *testing.T) {
@@ -41,7 +53,7 @@ func TestEveryBlockOfTheDocumentIsTested(t *testing.T) {
 		"go": {"run"}, "js": {"run"}, "python": {"run"}, "cel": {""}, "sh": {"shell"},
 		"json": {"body", "pulled", "received", "payment_info", "data", "mcp", "refusal"},
 	}
-	for _, document := range []string{"WEBHOOKS.md", "EVENTS.md", "PULL.md", "AGENTS.md", "ERRORS.md"} {
+	for _, document := range []string{"WEBHOOKS.md", "EVENTS.md", "PULL.md", "AGENTS.md", "ERRORS.md", "RECOVERY.md"} {
 		for _, b := range blocks(t, document) {
 			if !slices.Contains(tested[b.language], b.use) {
 				t.Errorf("%s: no test is for a block of %s with the use %q: %.80s", document, b.language, b.use, b.text)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,42 +22,56 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // A program is what `make run` starts, in this process and on ports of the kernel's
 // choice. Its data folder is .krib of dir, as at home.
 type program struct {
-	t   *testing.T
-	dir string
+	t    *testing.T
+	dir  string
+	stop func() // as Ctrl-C; waits for the end
 
-	APIURL      string `json:"api_url"`
-	APIKey      string `json:"api_key"`
-	HostID      string `json:"host_id"`
-	HostToken   string `json:"host_token"`
-	PropertyID  string `json:"property_id"`
-	ReceiverURL string `json:"receiver_url"`
+	APIURL       string   `json:"api_url"`
+	APIKey       string   `json:"api_key"`
+	HostID       string   `json:"host_id"`
+	HostToken    string   `json:"host_token"`
+	PropertyID   string   `json:"property_id"`
+	ReceiverURL  string   `json:"receiver_url"`
+	KafkaBrokers []string `json:"kafka_brokers"`
+	DatabaseURL  string   `json:"database_url"`
 
 	stays int // that were booked
 }
 
+// run starts it in a folder of its own, with a database of the test's server.
 func run(t *testing.T, env map[string]string) *program {
 	t.Helper()
-	p := &program{t: t, dir: t.TempDir()}
-	vars := map[string]string{"DATABASE_URL": testenv.Database(t), "LOG_LEVEL": "error"}
+	vars := map[string]string{"DATABASE_URL": testenv.Database(t)}
 	maps.Copy(vars, env)
-	args := []string{
-		"dev", "--data-dir", filepath.Join(p.dir, ".krib"), "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
+	return start(t, t.TempDir(), vars)
+}
+
+// start starts it in a folder that may have been used before, with these variables
+// and more flags, and waits until it is ready.
+func start(t *testing.T, dir string, env map[string]string, flags ...string) *program {
+	t.Helper()
+	p := &program{t: t, dir: dir}
+	vars := map[string]string{"LOG_LEVEL": "error"}
+	maps.Copy(vars, env)
+	args := append([]string{
+		"dev", "--data-dir", filepath.Join(dir, ".krib"), "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
 		"--kafka-addr", "127.0.0.1:0", "--receiver-addr", "127.0.0.1:0",
-	}
+	}, flags...)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan int, 1)
 	var log bytes.Buffer
 	go func() {
 		ended <- app.Run(ctx, args, func(k string) (string, bool) { v, ok := vars[k]; return v, ok }, io.Discard, &log)
 	}()
-	t.Cleanup(func() {
+	p.stop = sync.OnceFunc(func() {
 		cancel()
 		if code := <-ended; code != 0 {
 			t.Errorf("krib ended with %d: %s", code, &log)
 		}
 	})
+	t.Cleanup(p.stop)
 	testenv.Eventually(t, "krib is ready", func() bool {
-		b, err := os.ReadFile(filepath.Join(p.dir, ".krib", "dev.json"))
+		b, err := os.ReadFile(filepath.Join(dir, ".krib", "dev.json"))
 		return err == nil && json.Unmarshal(b, p) == nil
 	})
 	return p
@@ -123,4 +138,19 @@ func (p *program) events(after string) (ids []string) {
 		}
 		after = page["next_cursor"].(string)
 	}
+}
+
+// subscribe registers a URL for these events and returns the subscription's id.
+func (p *program) subscribe(url string, events ...string) string {
+	p.t.Helper()
+	return p.call(http.MethodPost, "/api/v1/external/webhook-subscriptions", map[string]any{
+		"agent_name": "My agent", "webhook_url": url, "events": events, "api_key": "a secret of my receiver",
+	})["id"].(string)
+}
+
+// logged is how many deliveries or attempts of a subscription the log has that pass
+// a filter.
+func (p *program) logged(subscription, what string) int {
+	p.t.Helper()
+	return int(p.call(http.MethodGet, "/api/v1/external/webhook-subscriptions/"+subscription+"/"+what, nil)["returned_count"].(float64))
 }
