@@ -50,10 +50,10 @@ func named(t *testing.T, document, name string) block {
 func TestEveryBlockOfTheDocumentIsTested(t *testing.T) {
 	t.Parallel()
 	tested := map[string][]string{
-		"go": {"run"}, "js": {"run"}, "python": {"run"}, "cel": {""}, "sh": {"shell"},
+		"go": {"run"}, "js": {"run", "browser"}, "python": {"run"}, "cel": {""}, "sh": {"shell"},
 		"json": {"body", "pulled", "received", "payment_info", "data", "mcp", "refusal"},
 	}
-	for _, document := range []string{"WEBHOOKS.md", "EVENTS.md", "PULL.md", "AGENTS.md", "ERRORS.md", "RECOVERY.md"} {
+	for _, document := range []string{"WEBHOOKS.md", "EVENTS.md", "PULL.md", "AGENTS.md", "ERRORS.md", "RECOVERY.md", "STREAM.md"} {
 		for _, b := range blocks(t, document) {
 			if !slices.Contains(tested[b.language], b.use) {
 				t.Errorf("%s: no test is for a block of %s with the use %q: %.80s", document, b.language, b.use, b.text)

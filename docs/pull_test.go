@@ -249,43 +249,6 @@ func TestTheDocumentedFollowersReadAHostsStream(t *testing.T) {
 	}
 }
 
-// The commands that open a host's stream where the list was true.
-func TestTheDocumentedCommandsOpenAHostsStream(t *testing.T) {
-	t.Parallel()
-	p := run(t, nil)
-	for _, b := range blocks(t, "STREAM.md") {
-		if b.use != "shell" {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, "bash", "-c", b.text)
-		cmd.Env = append(os.Environ(), "API="+p.APIURL, "HOST="+p.HostID, "TOKEN="+p.HostToken)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer cmd.Wait()
-		defer cmd.Process.Kill()
-		for lines, booked := bufio.NewScanner(out), false; ; {
-			if !lines.Scan() {
-				t.Fatal("the stream ended without the booking's notification")
-			}
-			switch {
-			case lines.Text() == "event: connected" && !booked:
-				booked = true
-				p.book()
-			case lines.Text() == "event: notification":
-				return
-			}
-		}
-	}
-	t.Error("there are none")
-}
-
 // What will not be better by itself ends a reader, which says why.
 func TestTheDocumentedReadersEndWithTheirKey(t *testing.T) {
 	t.Parallel()
