@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	clickhouse "github.com/AfterShip/clickhouse-sql-parser/parser"
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/krib-ai/krib/internal/export"
@@ -298,6 +299,43 @@ func TestTheStatementsOfStreamsNameWhatThereIs(t *testing.T) {
 	}
 	if len(paths) < 10 || len(columns) < 10 {
 		t.Errorf("%d paths and %d columns: the search for them is wrong", len(paths), len(columns))
+	}
+}
+
+// The statements for ClickHouse are ClickHouse's SQL, and a slip of the pen in them
+// would not be.
+func TestTheStatementsForClickHouseParse(t *testing.T) {
+	t.Parallel()
+	text := named(t, analytics, "clickhouse.sql").text
+	got, err := clickhouse.NewParser(text).ParseStmts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := 1 + strings.Count(text, ";\n\n"); len(got) != want {
+		t.Errorf("%d statements, want %d", len(got), want)
+	}
+	for right, wrong := range map[string]string{
+		"engine = Kafka":                      "engine Kafka =",
+		"settings kafka_broker_list":          "setting kafka_broker_list",
+		"kafka_format = 'JSONAsString', ":     "kafka_format = 'JSONAsString' ",
+		"(value String)":                      "(value String",
+		"type LowCardinality(String), ":       "type LowCardinality(String) ",
+		"order by (booking_id, version);":     "order (booking_id, version);",
+		"create materialized view":            "create materialised view",
+		" to booking_events as":               " booking_events as",
+		"JSONExtractString(value, 'id')":      "JSONExtractString(value, 'id'",
+		"from booking_events_queue":           "form booking_events_queue",
+		"'occurred_at'), 6, 'UTC')":           "'occurred_at'), 6, 'UTC)",
+		"total_amount Decimal(18, 2)":         "total_amount Decimal(18 2)",
+		"DateTime64(6, 'UTC')":                "DateTime64(6, 'UTC'",
+		"create table booking_events_queue (": "create booking_events_queue (",
+	} {
+		broken := strings.Replace(text, right, wrong, 1)
+		if broken == text {
+			t.Errorf("%q is not in the statements", right)
+		} else if _, err := clickhouse.NewParser(broken).ParseStmts(); err == nil {
+			t.Errorf("with %q in the place of %q they parse all the same", wrong, right)
+		}
 	}
 }
 
