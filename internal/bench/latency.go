@@ -5,6 +5,12 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/processors/deliver"
 )
 
 // warmUp is how long a rate is held before it is measured: lanes open their
@@ -150,6 +156,14 @@ func whileHanging(n, percent int) string {
 	return fmt.Sprintf("p%d of %d while the other %d hang", percent, hangHooks-n, n)
 }
 
+func lagWhileHanging(n int) string {
+	return fmt.Sprintf("most deliveries uncommitted while %d of %d hang", n, hangHooks)
+}
+
+func pausedWhileHanging(n int) string {
+	return fmt.Sprintf("partitions not fetched for their span while %d of %d hang", n, hangHooks)
+}
+
 // hang measures what endpoints that never answer do to the others.
 func (b *bench) hang(ctx context.Context, m *Measurement) error {
 	m.Title = "of ten endpoints, one hangs, then five"
@@ -183,15 +197,79 @@ func (b *bench) hangOf(ctx context.Context, m *Measurement, hooks []*hook, n int
 	for _, h := range hooks[hangHooks-n:] {
 		h.hangs.Store(true)
 	}
-	ill, err := b.stream(ctx, healthy, hangRate)
+	const paused = `krib_deliver_paused_seconds_total{reason="span"}`
+	before, err := b.counter(ctx, paused)
 	if err != nil {
 		return err
 	}
+	most := b.watchLag(ctx, deliver.Group)
+	ill, err := b.stream(ctx, healthy, hangRate)
+	if lag, lagErr := most(); err == nil {
+		m.add(lagWhileHanging(n), "", float64(lag))
+		err = lagErr
+	}
+	if err != nil {
+		return err
+	}
+	after, err := b.counter(ctx, paused)
+	if err != nil {
+		return err
+	}
+	m.add(pausedWhileHanging(n), "s", after-before)
 	for _, percent := range []int{50, 99} {
 		q := float64(percent) / 100
 		m.add(whileHanging(n, percent), "ms", millis(quantile(ill.event, q))).beside("all ten healthy", millis(quantile(well.of(healthy), q)))
 	}
 	return nil
+}
+
+// watchLag asks every second how much a group has not committed, until the function
+// that it returns is called, which says what the most was.
+func (b *bench) watchLag(ctx context.Context, group string) (most func() (int64, error)) {
+	ctx, stop := context.WithCancel(ctx)
+	type answer struct {
+		most int64
+		err  error
+	}
+	ended := make(chan answer, 1)
+	go func() {
+		most, err := lagUntil(ctx, b.kafka, group)
+		ended <- answer{most, err}
+	}()
+	return func() (int64, error) {
+		stop()
+		a := <-ended
+		return a.most, a.err
+	}
+}
+
+func lagUntil(ctx context.Context, conf kafka.Config, group string) (most int64, err error) {
+	cl, err := kgo.NewClient(conf.Options("bench-lag")...)
+	if err != nil {
+		return 0, fmt.Errorf("making a client: %w", err)
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		lags, err := adm.Lag(ctx, group)
+		if ctx.Err() != nil {
+			return most, nil
+		}
+		if err == nil {
+			err = lags.Error()
+		}
+		if err != nil {
+			return most, fmt.Errorf("asking for the lag of %s: %w", group, err)
+		}
+		most = max(most, lags[group].Lag.Total())
+		select {
+		case <-ctx.Done():
+			return most, nil
+		case <-tick.C:
+		}
+	}
 }
 
 func markHang(m *Measurement) {

@@ -12,7 +12,7 @@ import (
 const (
 	// fanRate is how many frames a second all streams together get: below what a
 	// core can do, so that latencies are not those of an overload.
-	fanRate = 5000
+	fanRate = 15_000
 	// oneRate is how many events a second one stream gets.
 	oneRate = 20
 	// bareFrames is how many frames the raw limit writes.
