@@ -400,22 +400,9 @@ func (k keeps) Serve(rw http.ResponseWriter, _ *http.Request, _ schemas.HostID, 
 	}()
 }
 
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) of(route string) (out []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
+// linesOf are the lines of a log about a route.
+func linesOf(log *testenv.Output, route string) (out []string) {
+	for line := range strings.Lines(log.String()) {
 		if strings.Contains(line, "route="+route+" ") {
 			out = append(out, line)
 		}
@@ -426,7 +413,7 @@ func (l *lines) of(route string) (out []string) {
 // A stream that takes its connection over is served when it has ended, and not when
 // its handler has returned: with its bytes, and as long as it was.
 func TestAStreamThatTakesItsConnectionOverIsLoggedWhenItEnds(t *testing.T) {
-	log, end := &lines{}, make(chan struct{})
+	log, end := &testenv.Output{}, make(chan struct{})
 	w := newWorld(t, func(o *api.Options) {
 		o.Logger = slog.New(slog.NewTextHandler(log, nil))
 		o.Stream = keeps{o.Stream.(ends), end}
@@ -451,13 +438,13 @@ func TestAStreamThatTakesItsConnectionOverIsLoggedWhenItEnds(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	h.do("GET", "/api/v1/hosts/"+string(hostOne)+"/notifications", nil).want(200) // the handler's end is behind us by far
-	if got := log.of(route); len(got) > 0 || counted() {
+	if got := linesOf(log, route); len(got) > 0 || counted() {
 		t.Errorf("while it is open, it is counted (%v) and logged: %q", counted(), got)
 	}
 	close(end)
-	testenv.Eventually(t, "it is logged and counted", func() bool { return len(log.of(route)) == 1 && counted() })
+	testenv.Eventually(t, "it is logged and counted", func() bool { return len(linesOf(log, route)) == 1 && counted() })
 	for _, part := range []string{"status=200", "bytes=74 ", "host_id=" + string(hostOne)} {
-		if line := log.of(route)[0]; !strings.Contains(line, part) {
+		if line := linesOf(log, route)[0]; !strings.Contains(line, part) {
 			t.Errorf("%q has no %s", line, part)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,24 +22,6 @@ import (
 	"github.com/krib-ai/krib/internal/testenv"
 	"github.com/krib-ai/krib/schemas"
 )
-
-// A journal is a log that can be read while it is written.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
 
 // installed runs krib with the settings and returns what it printed.
 func installed(t *testing.T, vars map[string]string, args ...string) string {
@@ -119,7 +100,7 @@ func TestTheDocumentedACLsAreEnoughForKrib(t *testing.T) {
 		"WEBHOOK_SECRET_KEY": "a secret of this test", "KRIB_JWT_SECRET": "another secret of this test, long enough", "LOG_LEVEL": "info",
 		"KRIB_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", "KRIB_WEBHOOK_ALLOW_HTTP": "true",
 	})
-	log := &journal{}
+	log := &testenv.Output{}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan int, 1)
 	go func() {

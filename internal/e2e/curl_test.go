@@ -44,7 +44,7 @@ func TestCurlSeesTheStreamByteForByte(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "curl", "--noproxy", "*", "-sS", "-i", "-N", "-H", "Last-Event-ID: "+from,
 		"-H", "@-", k.APIURL+"/api/v1/hosts/"+k.HostID+"/events")
 	cmd.Stdin = strings.NewReader("Authorization: Bearer " + k.HostToken + "\n") // not where every process sees it
-	out, said := &output{}, &output{}
+	out, said := &testenv.Output{}, &testenv.Output{}
 	cmd.Stdout, cmd.Stderr = out, said
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v (Debian: curl)", err)

@@ -29,7 +29,7 @@ type process struct {
 	roles string
 	env   []string
 	cmd   *exec.Cmd
-	log   *output
+	log   *testenv.Output
 	ended chan struct{}
 }
 
@@ -57,7 +57,7 @@ func startProcess(t *testing.T, roles string, vars map[string]string) *process {
 func (p *process) start() {
 	p.t.Helper()
 	p.cmd = exec.Command(binary(p.t), "serve", "--roles", p.roles, "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
-	p.cmd.Env, p.log, p.ended = p.env, &output{}, make(chan struct{})
+	p.cmd.Env, p.log, p.ended = p.env, &testenv.Output{}, make(chan struct{})
 	p.cmd.Stderr, p.cmd.Stdout = p.log, io.Discard
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)

@@ -181,7 +181,7 @@ func startBinaryWith(t *testing.T, dir string, args []string, env ...string) *kr
 	t.Helper()
 	cmd := exec.Command(binary(t), args...)
 	cmd.Env = append(os.Environ(), append([]string{"LOG_LEVEL=warn", "KRIB_KAFKA_BROKERS="}, env...)...)
-	log := &output{}
+	log := &testenv.Output{}
 	cmd.Stderr, cmd.Stdout = log, io.Discard
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -223,24 +223,6 @@ func startBinaryWith(t *testing.T, dir string, args []string, env ...string) *kr
 		}
 	})
 	return k
-}
-
-// output is what a program writes, readable while it runs.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 // stopPostgres ends the server that a killed run left behind.

@@ -21,7 +21,7 @@ import (
 
 // A developer is a krib listen that runs in this process.
 type developer struct {
-	out, notes output
+	out, notes testenv.Output
 	stop       func() // as Ctrl-C; waits for the end
 }
 
@@ -175,7 +175,7 @@ func TestListenTellsOfFailuresAndPrintsJSON(t *testing.T) {
 func TestListenSaysInOneLineThatTheKeyIsRefused(t *testing.T) {
 	t.Parallel()
 	k := startHere(t)
-	var out, said output
+	var out, said testenv.Output
 	env := map[string]string{"KRIB_API_URL": k.APIURL, "KRIB_API_KEY": "krib_dev_" + fmt.Sprintf("%032d", 0)}
 	code := app.Run(t.Context(), []string{"listen", "--no-forward"}, func(n string) (string, bool) { v, ok := env[n]; return v, ok }, &out, &said)
 	if code != 1 || !strings.Contains(said.String(), "answered 401") || strings.Contains(said.String(), env["KRIB_API_KEY"]) {

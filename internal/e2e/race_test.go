@@ -25,7 +25,7 @@ func serveBinary(t *testing.T, roles string, vars map[string]string) string {
 	for k, v := range vars {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
-	log := &output{}
+	log := &testenv.Output{}
 	cmd.Stderr, cmd.Stdout = log, io.Discard
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -406,7 +405,7 @@ func TestDrainCutsOffWhoTakesNothing(t *testing.T) {
 // connection over.
 func TestAStreamThatPanicsIsLoggedAndEndsAlone(t *testing.T) {
 	w := newWorld(t)
-	var log lockedBuffer
+	var log testenv.Output
 	r := w.start(func(o *push.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) },
 		func(rw http.ResponseWriter, req *http.Request) http.ResponseWriter {
 			if req.URL.Query().Get("panics") != "" {
@@ -445,23 +444,6 @@ func (c *panicsConn) Write(b []byte) (int, error) {
 		panic("as a bug does")
 	}
 	return c.Conn.Write(b)
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func TestTheStreamEndsBeforeItsCredentials(t *testing.T) {
