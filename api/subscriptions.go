@@ -9,6 +9,7 @@ import (
 
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/producers"
 	"github.com/krib-ai/krib/schemas"
 )
@@ -95,7 +96,7 @@ type secretView struct {
 
 func viewSubscription(s *store.Subscription) subscriptionView {
 	v := subscriptionView{
-		ID: s.ID, AgentName: s.AgentName, URL: s.URL, Events: s.Events, Active: s.Active, FailedAttempts: s.FailedAttempts,
+		ID: s.ID, AgentName: s.AgentName, URL: webhook.Shown(s.URL), Events: s.Events, Active: s.Active, FailedAttempts: s.FailedAttempts,
 		MaxFailedAttempts: s.MaxFailedAttempts, DisabledReason: orNull(s.DisabledReason), LastSuccessfulCall: s.LastSuccessfulCall,
 		FailingSince: s.FirstFailureAt, EnabledAt: s.EnabledAt, Description: s.Description, Filter: s.Filter,
 		Ordering: cmp.Or(s.Ordering, schemas.OrderNone), RateLimit: s.RateLimit, HeaderNames: append([]string{}, s.HeaderNames...),

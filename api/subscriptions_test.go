@@ -2,11 +2,13 @@ package api_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/segmentio/encoding/json"
 
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/producers"
@@ -187,6 +189,12 @@ func TestWhatASubscriptionMayNotBe(t *testing.T) {
 	for _, url := range []string{"agent.example", "ftp://agent.example", "https://user:pw@agent.example", "https://10.0.0.1/", "https://[fe80::1]/", "http://169.254.169.254/latest", "https://", "https://a.example/#f", "https://a.example:0/", "https://a.example:65536/"} {
 		a.do("POST", hooksPath, hook(url)).refused(422, "invalid_url")
 	}
+	for url, rule := range map[string]string{
+		"https://a.example/?x=%zz": "escape", `https://a.example\b`: "backslash", "https://a.example./": "host", "https://a.example/ ": "space",
+		"https://0x7f.1/": "host", "https://１0.0.0.1/": "address", "https://%31%30.0.0.1/": "address",
+	} {
+		a.do("POST", hooksPath, hook(url)).refused(422, "invalid_url").is("errors.0.field", "webhook_url", "errors.0.rule", rule)
+	}
 	for _, q := range []string{"limit=0", "limit=101", "active_only=maybe", "offset=x"} {
 		a.do("GET", hooksPath+"?"+q, nil).refused(422, "invalid_request")
 	}
@@ -208,4 +216,48 @@ func TestAnAgentHasABoundedNumberOfSubscriptions(t *testing.T) {
 	p := w.key("platform", "webhooks:manage")
 	w.exec(`update webhook_subscriptions set agent_id = $1`, p.agent)
 	p.do("POST", hooksPath, hook("https://platform.example/")).want(200)
+}
+
+func TestASubscriptionShowsTheURLThatIsSent(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	for given, want := range map[string]string{
+		"https://agent.example/?name=a b": "https://agent.example/?name=a%20b", "https://agent.example/?name=köln": "https://agent.example/?name=k%C3%B6ln",
+		"https://BÜCHER.example:443/a/../b": "https://xn--bcher-kva.example/b", "https://agent.example/{id}|\"": "https://agent.example/%7Bid%7D%7C%22",
+	} {
+		id := a.do("POST", hooksPath, hook(given)).want(200).is("data.webhook_url", want).text("data.id")
+		a.do("GET", hooksPath+"/"+id, nil).want(200).is("data.webhook_url", want)
+		a.do("POST", hooksPath, hook(want)).want(200).is("data.id", id)
+		a.do("POST", hooksPath, hook(given)).want(200).is("data.id", id)
+	}
+}
+
+// Versions before the grammar of URLs stored other forms.
+func TestASubscriptionOfAFormerVersionIsFoundAgainByItsURL(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	for given, former := range map[string]string{
+		"https://agent.example/?name=a b": "https://agent.example/?name=a b", "https://Bücher.example/": "https://b%C3%BCcher.example/",
+		"https://agent.example:443/hook": "https://agent.example:443/hook",
+	} {
+		r := a.do("POST", hooksPath, hook(given)).want(200)
+		id, now := r.text("data.id"), r.text("data.webhook_url")
+		chosen, err := json.Marshal(producers.NewSubscription{Ordering: schemas.OrderNone, MaxFailedAttempts: 5, Headers: map[string]schemas.Secret{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fingerprint, err := json.Marshal([]any{"Krib AI Agent Test", former, []string{"booking.created", "test.webhook"}, "test-api-key-12345", "", string(chosen)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash := sha256.Sum256(fingerprint)
+		w.exec(`update webhook_subscriptions set webhook_url = $2, body_hash = $3 where id = $1`, id, former, hash[:])
+		a.do("POST", hooksPath, hook(given)).want(200).is("data.id", id)
+		a.do("POST", hooksPath, with(hook(given), "api_key", "another-api-key")).refused(409, "url_taken")
+		a.do("GET", hooksPath+"/"+id, nil).want(200).is("data.webhook_url", now)
+		a.do("PATCH", hooksPath+"/"+id, map[string]any{"description": "still here"}).want(200).is("data.webhook_url", now)
+	}
+	r := a.do("POST", hooksPath, hook("https://agent.example/?x=1")).want(200)
+	w.exec(`update webhook_subscriptions set webhook_url = $2 where id = $1`, r.text("data.id"), "https://agent.example/?x=100%")
+	a.do("PATCH", hooksPath+"/"+r.text("data.id"), map[string]any{"description": "sent as it was"}).want(200).is("data.webhook_url", "https://agent.example/?x=100%")
 }

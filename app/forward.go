@@ -15,6 +15,7 @@ import (
 	"time"
 
 	listening "github.com/krib-ai/krib/internal/listen"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -53,8 +54,8 @@ func forward(ctx context.Context, args []string, env Lookup, out, stderr io.Writ
 	if !quiet {
 		// Not while the flags are read: that error repeats what was given, and URLs hold
 		// passwords.
-		if err := isWebURL(o.ForwardTo); err != nil {
-			return fmt.Errorf("--forward-to: %w (%w)", err, errUsage)
+		if _, err := webhook.ParseURL(o.ForwardTo); err != nil {
+			return fmt.Errorf("--forward-to %w (%w)", err, errUsage)
 		}
 	}
 	if err := whichAPI(&o, dir); err != nil {

@@ -49,8 +49,10 @@ func TestWhatIsWrongWithListenIsOneLine(t *testing.T) {
 		{nil, []string{"--no-forward", "--api-url", nobody}, 2, "KRIB_API_KEY"},
 		{key, []string{"--no-forward"}, 2, "--api-url"},
 		{key, []string{"--no-forward", "--api-url", "127.0.0.1:8080"}, 2, "must be a URL"},
-		{key, []string{"--forward-to", "localhost:3000"}, 2, "must be a URL"},
-		{key, []string{"--forward-to", "http://user:pass@localhost:3000"}, 2, "must be a URL"},
+		{key, []string{"--forward-to", "localhost:3000"}, 2, "must be an absolute URL"},
+		{key, []string{"--forward-to", "http://user:hunter2@localhost:3000"}, 2, "must not hold a user"},
+		{key, []string{"--forward-to", "http://localhost:3000/a?x=5%"}, 2, "a % without"},
+		{key, []string{"--forward-to", "http://localhost:3000/a#b"}, 2, "a fragment"},
 		{key, []string{"--no-forward", "--events", "booking.eaten"}, 2, "booking.eaten"},
 		{key, []string{"--no-forward", "--since", "yesterday"}, 2, "must be a time"},
 		{key, []string{"--no-forward", "--signing-secret", "whsec_short"}, 2, "signing-secret"},
@@ -65,7 +67,7 @@ func TestWhatIsWrongWithListenIsOneLine(t *testing.T) {
 		if strings.Count(strings.TrimSpace(said), "\n") != 0 {
 			t.Errorf("%v: not one line: %q", c.args, said)
 		}
-		if strings.Contains(said, "pass") || strings.Contains(said, key["KRIB_API_KEY"]) {
+		if strings.Contains(said, "hunter2") || strings.Contains(said, key["KRIB_API_KEY"]) {
 			t.Errorf("%v: a secret is shown: %q", c.args, said)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -34,7 +35,7 @@ func TellOwner(ctx context.Context, tx *store.Tx, about *store.Subscription, eve
 		return err
 	}
 	data, err := schemas.Encode(operationalData{
-		SubscriptionID: about.ID, AgentName: about.AgentName, URL: about.URL, Active: about.Active, DisabledReason: about.DisabledReason,
+		SubscriptionID: about.ID, AgentName: about.AgentName, URL: webhook.Shown(about.URL), Active: about.Active, DisabledReason: about.DisabledReason,
 		FailedAttempts: about.FailedAttempts, MaxFailedAttempts: about.MaxFailedAttempts, FailingSince: about.FirstFailureAt,
 		LastSuccessfulCallAt: about.LastSuccessfulCall,
 	})

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/textproto"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/segmentio/encoding/json"
@@ -17,6 +15,7 @@ import (
 	"github.com/krib-ai/krib/internal/filter"
 	"github.com/krib-ai/krib/internal/seal"
 	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -156,14 +155,18 @@ func defaults() NewSubscription {
 }
 
 // check refuses what cannot work, and brings the rest into its one form: the URL,
-// the headers' names, and defaults in the places of what was not chosen.
-func (p *Producer) check(in *NewSubscription) error {
+// the headers' names, and defaults in the places of what was not chosen. stored is the
+// URL that the subscription has already and that is not checked again, if any.
+func (p *Producer) check(in *NewSubscription, stored string) error {
 	if err := checkEvents("events", in.Events); err != nil {
 		return err
 	}
 	var err error
-	if in.URL, err = p.checkURL(in.URL); err != nil {
-		return err
+	// A patch that does not name the URL leaves it as it is stored.
+	if in.URL != stored {
+		if in.URL, err = p.checkURL(in.URL); err != nil {
+			return err
+		}
 	}
 	if in.Headers, err = checkHeaders(in.Headers); err != nil {
 		return err
@@ -262,38 +265,25 @@ func checkEvents(field string, events []schemas.EventType) error {
 	return e
 }
 
-// checkURL refuses what can never be delivered to. A name may still resolve to a
-// refused address later: the dialer looks at the address that it really dials.
+// checkURL refuses what can never be delivered to, and returns the form that is
+// stored, shown and sent. A name may still resolve to a refused address later: the
+// dialer looks at the address that it really dials.
 func (p *Producer) checkURL(s string) (string, error) {
-	bad := func(rule, format string, args ...any) error {
-		return schemas.Refuse(schemas.Malformed, "invalid_url", "webhook_url", rule, format, args...)
+	bad := func(rule, what string) error {
+		return schemas.Refuse(schemas.Malformed, "invalid_url", "webhook_url", rule, "webhook_url %s", what)
 	}
-	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Host == "" || u.Hostname() == "" || len(s) > 2048:
-		return "", bad("format", "webhook_url must be an absolute URL of at most 2048 characters")
-	case u.Scheme != "https" && u.Scheme != "http":
-		return "", bad("scheme", "webhook_url must begin with https://")
-	case u.Scheme == "http" && !p.o.AllowHTTP:
-		return "", bad("scheme", "webhook_url must begin with https://; plain http is not allowed here")
-	case u.User != nil:
-		return "", bad("userinfo", "webhook_url must not hold a user or password")
-	case !validPort(u.Port()):
-		return "", bad("port", "webhook_url must name a port from 1 to 65535, or none")
-	case u.Fragment != "":
-		return "", bad("fragment", "webhook_url must not have a fragment")
+	u, err := webhook.ParseURL(s)
+	if wrong, ok := errors.AsType[*webhook.URLError](err); ok {
+		return "", bad(wrong.Rule, wrong.Error())
 	}
-	if ip, err := netip.ParseAddr(strings.Trim(u.Hostname(), "[]")); err == nil && !p.o.AllowedAddress(ip) {
-		return "", bad("address", "webhook_url must not name a private, local or reserved address")
+	if err != nil {
+		return "", bad("format", "must be a URL that can be called")
 	}
-	u.Host = strings.ToLower(u.Host)
-	if u.Path == "" {
-		u.Path = "/" // as the original normalised it
+	if u.Scheme == "http" && !p.o.AllowHTTP {
+		return "", bad("scheme", "must begin with https://; plain http is not allowed here")
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !p.o.AllowedAddress(ip) {
+		return "", bad("address", "must not name a private, local or reserved address")
 	}
 	return u.String(), nil
-}
-
-func validPort(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 16)
-	return s == "" || err == nil && n > 0
 }

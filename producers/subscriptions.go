@@ -7,6 +7,7 @@ import (
 
 	"github.com/krib-ai/krib/internal/seal"
 	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -23,7 +24,8 @@ type SubscriptionAnswer struct {
 // with another one a Conflict. The URL is checked for its form and for literal
 // addresses; its name is neither resolved nor contacted.
 func (p *Producer) CreateSubscription(ctx context.Context, s store.Scope, o *Once, in NewSubscription) (SubscriptionAnswer, error) {
-	if err := p.check(&in); err != nil {
+	former := webhook.FormerURL(in.URL)
+	if err := p.check(&in, ""); err != nil {
 		return SubscriptionAnswer{}, err
 	}
 	raw, text, err := givenSecret(in.SigningSecret)
@@ -34,12 +36,14 @@ func (p *Producer) CreateSubscription(ctx context.Context, s store.Scope, o *Onc
 		raw, text = schemas.NewSigningSecret()
 	}
 	create := func(ctx context.Context, tx *store.Tx) (SubscriptionAnswer, error) {
-		have, err := tx.SubscriptionByURL(ctx, s.Agent, in.URL)
+		have, err := registered(ctx, tx, s.Agent, in.URL, former)
 		if err != nil {
 			return SubscriptionAnswer{}, err
 		}
 		if have != nil {
-			if !have.SameBody(fingerprint(&in)) {
+			same := in
+			same.URL = have.URL
+			if !have.SameBody(fingerprint(&same)) {
 				return SubscriptionAnswer{}, urlTaken()
 			}
 			return SubscriptionAnswer{Subscription: *have, Existing: true}, nil
@@ -68,6 +72,16 @@ func (p *Producer) CreateSubscription(ctx context.Context, s store.Scope, o *Onc
 	return a, err
 }
 
+// registered is the agent's subscription of a URL, or nil: also one that an earlier
+// version stored in the form that it gave the same text.
+func registered(ctx context.Context, tx *store.Tx, agent schemas.AgentID, url, former string) (*store.Subscription, error) {
+	have, err := tx.SubscriptionByURL(ctx, agent, url)
+	if err != nil || have != nil || former == "" || former == url {
+		return have, err
+	}
+	return tx.SubscriptionByURL(ctx, agent, former)
+}
+
 // MaxSubscriptions bounds what one agent has. Each event of its bookings may go to
 // all of them in one transaction of fan-out, which everybody else's events wait for;
 // a test goes to all of them too. The platform's are its operator's own.
@@ -87,7 +101,7 @@ func mayHaveAnother(ctx context.Context, tx *store.Tx, s store.Scope) error {
 // UpdateSubscription replaces what the owner may choose. It neither enables nor
 // disables. A signing secret, if given, takes the old ones' place at once.
 func (p *Producer) UpdateSubscription(ctx context.Context, s store.Scope, id schemas.SubscriptionID, in NewSubscription) (SubscriptionAnswer, error) {
-	if err := p.check(&in); err != nil {
+	if err := p.check(&in, ""); err != nil {
 		return SubscriptionAnswer{}, err
 	}
 	raw, text, err := givenSecret(in.SigningSecret)
@@ -119,7 +133,7 @@ func (p *Producer) PatchSubscription(ctx context.Context, s store.Scope, id sche
 				return sub, err
 			}
 			in.over(&whole)
-			if err := p.check(&whole); err != nil {
+			if err := p.check(&whole, sub.URL); err != nil {
 				return sub, err
 			}
 			p.fill(&sub, s, &whole, nil, now)

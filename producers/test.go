@@ -7,6 +7,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -92,7 +93,7 @@ func (p *Producer) TestSubscription(ctx context.Context, s store.Scope, id schem
 // direct makes a delivery that no event of a booking stands behind.
 func direct(ctx context.Context, sub *schemas.Subscription, id schemas.EventID, event schemas.EventType, why schemas.Trigger, data json.RawMessage, now time.Time) (*schemas.Delivery, store.OutboxRow, error) {
 	frame := schemas.WebhookBody{ID: id, Type: event, EventType: event, Sequence: 1, Data: data, Timestamp: now}
-	body, err := schemas.Encode(frame.For(sub.URL, sub.ID))
+	body, err := schemas.Encode(frame.For(webhook.Shown(sub.URL), sub.ID))
 	if err != nil {
 		return nil, store.OutboxRow{}, err
 	}

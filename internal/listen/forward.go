@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/processors/deliver"
 	"github.com/krib-ai/krib/schemas"
 )
@@ -28,7 +29,11 @@ type forwarder struct {
 }
 
 func newForwarder(o *Options) (*forwarder, error) {
-	f := &forwarder{url: o.ForwardTo, id: schemas.NewSubscriptionID(), text: o.Secret, bearer: o.Bearer, transport: &http.Transport{
+	to, err := webhook.ParseURL(o.ForwardTo)
+	if err != nil {
+		return nil, fmt.Errorf("--forward-to %w", err)
+	}
+	f := &forwarder{url: to.String(), id: schemas.NewSubscriptionID(), text: o.Secret, bearer: o.Bearer, transport: &http.Transport{
 		// A receiver on this machine is not behind a proxy.
 		Proxy: nil, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true,
 	}}
@@ -36,7 +41,6 @@ func newForwarder(o *Options) (*forwarder, error) {
 		f.key, f.text = schemas.NewSigningSecret()
 		return f, nil
 	}
-	var err error
 	if f.key, err = schemas.ParseSigningSecret(o.Secret); err != nil {
 		return nil, fmt.Errorf("reading the signing secret: it %w", err)
 	}

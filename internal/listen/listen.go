@@ -213,7 +213,7 @@ func (l *listener) welcome(e sse.Event) {
 	}
 	l.known = true
 	if l.forward != nil {
-		l.out.note("forwarding to %s; a failure is told and not tried again", l.o.ForwardTo)
+		l.out.note("forwarding to %s; a failure is told and not tried again", l.forward.url)
 	}
 	if l.forward != nil && l.o.Secret == "" {
 		l.out.note("signing secret: %s", l.forward.text.Reveal())

@@ -15,6 +15,8 @@ import (
 type Request struct {
 	Method string
 	Path   string
+	// Target is the path and the query as they came.
+	Target string
 	Header http.Header
 	Body   []byte
 	// At is when its headers had arrived.
@@ -77,7 +79,7 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the sender left in the middle: there is no request
 	}
 	a := e.answer(e.keep(Request{
-		Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Body: body, At: at, Remote: r.RemoteAddr,
+		Method: r.Method, Path: r.URL.Path, Target: r.RequestURI, Header: r.Header.Clone(), Body: body, At: at, Remote: r.RemoteAddr,
 	}))
 	if a.Hang != nil {
 		select {

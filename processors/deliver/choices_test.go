@@ -228,3 +228,22 @@ func checkEd25519(t *testing.T, r testenv.Request, signature string, public ed25
 		t.Error("the v1a signature does not verify")
 	}
 }
+
+// Rows from before the grammar of URLs hold them in other forms.
+func TestAURLStoredInAFormerFormIsSentAsARequestTarget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	to := testenv.Receiver(t, nil)
+	for id, c := range map[schemas.SubscriptionID][2]string{
+		"sub_1": {"/hook?name=a b", "/hook?name=a%20b"}, "sub_2": {"?q=k\u00f6ln|{1}", "/?q=k%C3%B6ln%7C%7B1%7D"},
+		"sub_3": {"/a/../b?share=100%", "/b?share=100%"}, "sub_4": {"/%C3%A9 x/?y=%zz&z=<\u6771>", "/%C3%A9%20x/?y=%zz&z=%3C%E6%9D%B1%3E"},
+	} {
+		w.subscribe(id, to.URL()+c[0])
+		w.deliver(delivery(id, "bkg_"+schemas.BookingID(id), 1))
+		stop := w.work()
+		if got := to.Next(t).Target; got != c[1] {
+			t.Errorf("%q was sent as %q, want %q", c[0], got, c[1])
+		}
+		stop()
+	}
+}

@@ -12,11 +12,11 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -156,23 +156,15 @@ func (s *sender) request(ctx context.Context, d *schemas.Delivery, to *subscribe
 	return req, nil
 }
 
-// target reads a subscription's URL. Its errors do not repeat it.
+// target reads a subscription's URL, also one that was stored before the grammar of
+// URLs was what it is. Its errors do not repeat it.
 func (s *sender) target(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("it cannot be parsed: %w", errBadURL)
-	case u.Scheme != "https" && (u.Scheme != "http" || !s.allowHTTP):
-		return nil, fmt.Errorf("its scheme is not allowed: %w", errBadURL)
-	case u.Hostname() == "" || u.Opaque != "":
-		return nil, fmt.Errorf("it has no host: %w", errBadURL)
-	case u.User != nil:
-		return nil, fmt.Errorf("it carries credentials: %w", errBadURL)
+	u, err := webhook.StoredURL(raw)
+	if err != nil {
+		return nil, fmt.Errorf("it %w: %w", err, errBadURL)
 	}
-	if p := u.Port(); p != "" {
-		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-			return nil, fmt.Errorf("its port is out of range: %w", errBadURL)
-		}
+	if u.Scheme != "https" && !s.allowHTTP {
+		return nil, fmt.Errorf("its scheme is not allowed: %w", errBadURL)
 	}
 	return u, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -63,6 +64,7 @@ func (t *table) apply(r *kgo.Record) {
 				slog.String("subscription", string(id)), slog.Int64("offset", r.Offset), slog.Any("error", err))
 			return
 		}
+		s.URL = webhook.Shown(s.URL)              // an earlier version may have stored another form
 		next = subscriber{&s, t.filters.take(&s)} // before the lock: matching does not wait for the compiler
 	}
 	t.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -60,7 +61,9 @@ func (w *work) render(o *occurrence, sub *schemas.Subscription) (*kgo.Record, er
 	if err != nil {
 		return nil, err
 	}
-	d, err := schemas.DeliveryOf(&o.event, sub, body)
+	to := *sub
+	to.URL = webhook.Shown(to.URL) // an earlier version may have stored another form
+	d, err := schemas.DeliveryOf(&o.event, &to, body)
 	if err != nil {
 		return nil, err
 	}
