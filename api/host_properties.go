@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"regexp"
-	"time"
 
 	"golang.org/x/text/currency"
 	"golang.org/x/text/language"
@@ -83,11 +82,9 @@ func checkCurrency(s string) string {
 	return ""
 }
 
-// checkTimeZone does not take the two names that Go reads as this machine's zone
-// and as UTC.
 func checkTimeZone(s string) string {
-	if _, err := time.LoadLocation(s); err != nil || s == "" || s == "Local" {
-		return "must be a time zone as Asia/Dubai"
+	if _, err := schemas.LoadZone(s); err != nil {
+		return "must be a time zone of the IANA database, in its spelling, as Asia/Dubai"
 	}
 	return ""
 }

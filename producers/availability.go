@@ -41,12 +41,9 @@ func Inquire(p *store.Property, s Stay, now time.Time) (Inquiry, error) {
 	if err := onMarket(p); err != nil {
 		return Inquiry{}, err
 	}
-	today, err := todayAt(p, now)
-	if err != nil {
-		return Inquiry{}, err
-	}
+	today := todayAt(p, now)
 	q := Inquiry{From: s.CheckIn, To: s.CheckOut, stay: s, reasons: []string{}}
-	for _, e := range refusals(p, s, today) {
+	for _, e := range refusals(p, s, todayAt(p, now)) {
 		if e.Code == "check_in_past" || e.Code == "invalid_dates" {
 			return Inquiry{}, e
 		}

@@ -89,12 +89,8 @@ func (c *change) standing(ctx context.Context, s store.Scope, in *NewBooking, re
 
 // checkStay are the contract's checks, in its order, and the price.
 func checkStay(p *store.Property, in *NewBooking, now time.Time) error {
-	today, err := todayAt(p, now)
-	if err != nil {
-		return err
-	}
 	stay := Stay{CheckIn: in.CheckIn, CheckOut: in.CheckOut, Guests: in.Guests}
-	if wrong := refusals(p, stay, today); len(wrong) > 0 {
+	if wrong := refusals(p, stay, todayAt(p, now)); len(wrong) > 0 {
 		return wrong[0]
 	}
 	if q := QuoteStay(p, stay.nights()); q.Total != in.TotalAmount {

@@ -1,7 +1,6 @@
 package producers
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/krib-ai/krib/internal/store"
@@ -17,12 +16,8 @@ type Stay struct {
 func (s Stay) nights() int { return s.CheckIn.NightsUntil(s.CheckOut) }
 
 // todayAt is the day that it is at the home.
-func todayAt(p *store.Property, now time.Time) (schemas.Date, error) {
-	zone, err := time.LoadLocation(p.TimeZone)
-	if err != nil {
-		return "", fmt.Errorf("loading the time zone of property %s: %w", p.ID, err)
-	}
-	return schemas.DateOf(now.In(zone)), nil
+func todayAt(p *store.Property, now time.Time) schemas.Date {
+	return schemas.DateOf(now.In(schemas.StoredZone(p.TimeZone)))
 }
 
 // refusals are the contract's checks that a stay does not pass, in its order.
@@ -55,11 +50,7 @@ func PriceStay(p *store.Property, s Stay, now time.Time) (Quote, error) {
 	if err := onMarket(p); err != nil {
 		return Quote{}, err
 	}
-	today, err := todayAt(p, now)
-	if err != nil {
-		return Quote{}, err
-	}
-	if wrong := refusals(p, s, today); len(wrong) > 0 {
+	if wrong := refusals(p, s, todayAt(p, now)); len(wrong) > 0 {
 		return Quote{}, wrong[0]
 	}
 	return QuoteStay(p, s.nights()), nil

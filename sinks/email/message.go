@@ -70,10 +70,7 @@ func (s *sender) compose(l *letter) (*gomail.Msg, error) {
 
 func (s *sender) page(l *letter) (*page, error) {
 	p := &page{Guest: l.forGuest()}
-	zone, err := time.LoadLocation(l.box.TimeZone)
-	if err != nil {
-		zone = time.UTC
-	}
+	zone := schemas.StoredZone(l.box.TimeZone)
 	for i := range l.entries {
 		e, err := schemas.Decode[entry](l.entries[i].Content)
 		if err != nil {

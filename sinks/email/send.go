@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/schemas"
 )
 
 const (
@@ -231,7 +232,7 @@ func (s *sender) prepare(ctx context.Context, tx *store.Tx, due []store.DueEmail
 		return nil, drop(due, unwanted)
 	}
 	l.to, l.box = box.Email, box
-	until, quiet := box.Quiet.Over(now, s.zone(ctx, box.TimeZone))
+	until, quiet := box.Quiet.Over(now, schemas.StoredZone(box.TimeZone))
 	if !quiet {
 		return l, nil
 	}
@@ -266,16 +267,6 @@ func split(es []store.DueEmail, is func(*store.DueEmail) bool) (yes, no []store.
 		}
 	}
 	return yes, no
-}
-
-// zone is a host's; the API has checked it, with perhaps other zone files.
-func (s *sender) zone(ctx context.Context, name string) *time.Location {
-	z, err := time.LoadLocation(name)
-	if err != nil {
-		s.o.Logger.WarnContext(ctx, "a host's time zone is not known here; UTC stands in", slog.String("time_zone", name))
-		return time.UTC
-	}
-	return z
 }
 
 // deliver sends a letter and writes down what came of it.
