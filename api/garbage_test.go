@@ -39,7 +39,7 @@ func operations(t testing.TB) (all []operation) {
 			for _, p := range given {
 				if p := p.(map[string]any); p["in"] == "query" {
 					name := p["name"].(string)
-					o.query[name], o.required[name] = p["schema"].(map[string]any), p["required"] == true
+					o.query[name], o.required[name] = d.inline(p["schema"]).(map[string]any), p["required"] == true
 				}
 			}
 			if body, ok := v["requestBody"].(map[string]any); ok {
@@ -47,8 +47,8 @@ func operations(t testing.TB) (all []operation) {
 				o.bodyName = o.name // where it stands in the operation itself
 				if ref, ok := o.body["$ref"].(string); ok {
 					o.bodyName = strings.TrimPrefix(ref, "#/components/schemas/")
-					o.body = d.raw[o.bodyName]
 				}
+				o.body = d.inline(o.body).(map[string]any)
 			}
 			all = append(all, o)
 		}
@@ -95,16 +95,16 @@ func (s spoiler) fill(path string, over map[string]string) string {
 func (s spoiler) bodies() map[string]map[string]any {
 	later := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	return map[string]map[string]any{
-		"NewBooking": stay(40), "StatusChange": {"status": "confirmed", "reason": "x", "version": 1}, "HostAnswer": {"reason": "x", "version": 1},
-		"NewPayment": payment("5", "spoiled"), "StripeEvent": {"id": "evt_1", "type": "payment_intent.succeeded"}, "NewSubscription": with(hook("https://b.example"), "headers", map[string]any{"X-Agent": "x"}),
+		"BookingInput": stay(40), "StatusChange": {"status": "confirmed", "reason": "x", "version": 1}, "HostAnswer": {"reason": "x", "version": 1},
+		"PaymentInput": payment("5", "spoiled"), "StripeEvent": {"id": "evt_1", "type": "payment_intent.succeeded"}, "SubscriptionInput": with(hook("https://b.example"), "headers", map[string]any{"X-Agent": "x"}),
 		"SubscriptionPatch": {"headers": map[string]any{"X-Agent": "x"}}, "SecretRotation": {"overlap_seconds": 60},
 		"SubscriptionTest": {"event_type": "test.webhook", "test_data": map[string]any{"x": 1}},
 		"McpMessage":       {"jsonrpc": "2.0", "id": 1, "method": "ping"},
 		"ReadAll":          {}, "NotificationIDs": {"notification_ids": []string{"none"}},
-		"GuestMessage": {"message": "x", "title": "x"}, "AnyObject": {}, "NewAgent": {"name": "An agent"}, "NewKey": newKey("environment", "test", "expires_at", later), "KeyRotation": {"overlap_seconds": 60, "expires_at": later},
-		"NewNotification": with(note("x"), "booking_id", "b", "property_id", "p", "priority", "low", "action_required", true, "action_url", "/x", "expires_at", later),
-		"PriceRequest":    {"check_in": day(50), "check_out": day(52), "guests": 2, "promo_code": "x"}, "NewProperty": cottage(),
-		"NewHostSettings": {
+		"GuestMessage": {"message": "x", "title": "x"}, "AnyObject": {}, "AgentInput": {"name": "An agent"}, "KeyInput": newKey("environment", "test", "expires_at", later), "KeyRotation": {"overlap_seconds": 60, "expires_at": later},
+		"NotificationInput": with(note("x"), "booking_id", "b", "property_id", "p", "priority", "low", "action_required", true, "action_url", "/x", "expires_at", later),
+		"PriceRequest":      {"check_in": day(50), "check_out": day(52), "guests": 2, "promo_code": "x"}, "PropertyInput": cottage(),
+		"HostSettingsInput": {
 			"auto_approve_bookings": false, "auto_approve_amount_limit": 5, "auto_approve_currency": "AED", "instant_approval": false, "webhook_notifications": true,
 			"notification_preferences": map[string]any{
 				"new_booking": true, "payment_received": true, "urgent": true, "booking_update": true,
@@ -112,7 +112,7 @@ func (s spoiler) bodies() map[string]map[string]any {
 			},
 			"email": "host@example.com", "time_zone": "Asia/Dubai",
 		},
-		"NewReplay":                                {"since": day(-1) + "T00:00:00Z", "booking_id": "none", "event_types": []string{"booking.created"}, "dry_run": false},
+		"ReplayInput":                              {"since": day(-1) + "T00:00:00Z", "booking_id": "none", "event_types": []string{"booking.created"}, "dry_run": false},
 		"FailedSince":                              {"since": day(-1) + "T00:00:00Z"},
 		"POST /api/v1/external/sse/broadcast":      {"title": "x"},
 		"POST /api/v1/hosts/{host_id}/events/send": {"title": "x"},

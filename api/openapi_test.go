@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -136,13 +137,41 @@ func TestTheTopicsAndTheirSchemasAreServedToAnybody(t *testing.T) {
 	}
 }
 
-// examplesOf are those of a body: its own, or those of the schema that it, its
-// data, or its items refer to.
+// inline is a copy of a schema with what it refers to in the place of the
+// references.
+func (d document) inline(v any) any {
+	switch v := v.(type) {
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = d.inline(v[i])
+		}
+		return out
+	case map[string]any:
+		out := map[string]any{}
+		if ref, ok := v["$ref"].(string); ok {
+			maps.Copy(out, d.inline(d.raw[strings.TrimPrefix(ref, "#/components/schemas/")]).(map[string]any))
+		}
+		for k, of := range v {
+			if k != "$ref" {
+				out[k] = d.inline(of)
+			}
+		}
+		return out
+	}
+	return v
+}
+
+// examplesOf are those of a body: its own, or those of the schema that it, the
+// data of its envelope, or its items refer to.
 func (d document) examplesOf(body map[string]any) (name string, examples []any) {
 	if e, ok := body["example"]; ok {
 		return "", []any{e}
 	}
 	schema, _ := body["schema"].(map[string]any)
+	if ref, _ := schema["$ref"].(string); strings.HasSuffix(ref, "Envelope") {
+		schema = d.raw[strings.TrimPrefix(ref, "#/components/schemas/")]
+	}
 	for _, inside := range []string{"data", "items"} {
 		at := schema
 		if inside == "data" {

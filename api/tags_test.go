@@ -33,12 +33,12 @@ func TestTheDocumentSaysWhatBodiesAndQueriesTake(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, body := range map[string]any{
-		"NewBooking": bookingBody{}, "StatusChange": statusBody{}, "NewSubscription": subscriptionBody{}, "NewNotification": notificationBody{},
+		"BookingInput": bookingBody{}, "StatusChange": statusBody{}, "SubscriptionInput": subscriptionBody{}, "NotificationInput": notificationBody{},
 		"AddressedNotification": bulkItem{}, "GuestMessage": messageBody{}, "ReadAll": readAllBody{}, "NotificationIDs": manyBody{},
-		"NewHostSettings": settingsBody{}, "NewPayment": paymentBody{},
-		"NewReplay": replayBody{}, "FailedSince": retryFailedBody{},
+		"HostSettingsInput": settingsBody{}, "PaymentInput": paymentBody{},
+		"ReplayInput": replayBody{}, "FailedSince": retryFailedBody{},
 		"SubscriptionPatch": subscriptionPatch{}, "SecretRotation": secretRotationBody{},
-		"HostAnswer": hostActionBody{}, "PriceRequest": priceBody{}, "NewProperty": propertyBody{},
+		"HostAnswer": hostActionBody{}, "PriceRequest": priceBody{}, "PropertyInput": propertyBody{},
 		"McpMessage": mcpMessage{},
 	} {
 		all, required := namesOf(body)

@@ -200,6 +200,11 @@ func (b *schema) adopt(s object) object {
 		out[k] = b.adoptValue(v)
 	}
 	if ref, ok := s["$ref"].(string); ok {
+		if to := b.d.resolve(s); to["enum"] != nil { // models follow values that stand in place more surely
+			delete(out, "$ref")
+			out["type"], out["enum"] = to["type"], to["enum"]
+			return out
+		}
 		if name, ok := strings.CutPrefix(ref, componentPrefix); ok {
 			out["$ref"] = "#/$defs/" + name
 			b.define(name)

@@ -49,7 +49,7 @@ func TestEveryWordIsAnArgumentThatTheDocumentDoesNotDescribe(t *testing.T) {
 func TestAToolWithoutItsOperationEndsTheStart(t *testing.T) {
 	for what, raw := range map[string]string{
 		"no document": "", "no operation": `{"paths":{}}`,
-		"no schema": strings.Replace(string(theDocument(t)), `"NewBooking": {`, `"AnotherBooking": {`, 1),
+		"no schema": strings.Replace(string(theDocument(t)), `"BookingInput": {`, `"AnotherBooking": {`, 1),
 		"no limit":  strings.ReplaceAll(string(theDocument(t)), `"name": "limit"`, `"name": "most"`),
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -36,11 +36,11 @@ var tools = []tool{
 		defaults: map[string]any{"limit": 10},
 	},
 	{
-		name: "get_property", title: "Show a home", operation: "property", hints: reads,
+		name: "get_property", title: "Show a home", operation: "getProperty", hints: reads,
 		about: "One home with its prices, fees, bounds of nights and guests, and time zone.",
 	},
 	{
-		name: "check_availability", title: "Check whether a stay is free", operation: "availability", hints: reads,
+		name: "check_availability", title: "Check whether a stay is free", operation: "checkAvailability", hints: reads,
 		about: "Says whether a stay can be booked. If not, reasons says why, and alternative_dates are the nearest stays of the same length that can.",
 	},
 	{
@@ -53,11 +53,11 @@ var tools = []tool{
 			"the host wants that. Give an idempotency_key and repeat it when no answer came: then there is one booking. dates_taken means that somebody was faster.",
 	},
 	{
-		name: "get_booking", title: "Show a booking", operation: "bookingStatus", hints: reads,
+		name: "get_booking", title: "Show a booking", operation: "getBookingStatus", hints: reads,
 		about: "How a booking stands: status, version, payment, dates, and until when its host may answer.",
 	},
 	{
-		name: "list_pending_bookings", title: "List what waits for a host", operation: "pendingBookings", hints: reads,
+		name: "list_pending_bookings", title: "List what waits for a host", operation: "listPendingBookings", hints: reads,
 		about: "Your bookings with one host that wait for its answer, in pages.",
 	},
 	{
@@ -72,7 +72,7 @@ var tools = []tool{
 		defaults: map[string]any{"limit": 20},
 	},
 	{
-		name: "list_webhook_subscriptions", title: "List webhook subscriptions", operation: "subscriptions", hints: reads,
+		name: "list_webhook_subscriptions", title: "List webhook subscriptions", operation: "listSubscriptions", hints: reads,
 		about:    "The URLs that Krib sends your events to, and how each stands: failing, disabled and why, when it last worked.",
 		defaults: map[string]any{"limit": 20},
 	},

@@ -26,7 +26,6 @@ var words = map[string]string{
 	"last_name":           "The guest's last name",
 	"email":               "The guest's e-mail address",
 	"special_requests":    "What the guest asks of the host, in plain words",
-	"payment_method":      "How the guest will pay; nothing is charged here",
 	"source":              "Where the booking comes from; it changes nothing",
 	"booking_id":          "The booking's id, from create_booking or an event",
 	"status":              "What the booking shall become",
