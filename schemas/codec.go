@@ -9,14 +9,14 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// Encode writes a value as it stands on a topic: compact JSON, without HTML
-// escapes.
+// Encode writes a value as it stands on a topic and in an answer: compact JSON,
+// without HTML escapes, on one line for every reader (see EscapeBreaks).
 func Encode(v any) ([]byte, error) {
 	b, err := json.Append(nil, v, 0)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %T: %w", v, err)
 	}
-	return b, nil
+	return EscapeBreaks(b), nil
 }
 
 // Decode reads a value from a topic. It is a tolerant reader: members that it

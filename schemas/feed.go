@@ -65,5 +65,5 @@ func (f *FeedRecord) OpenData() ([]byte, error) {
 	if err := json.Compact(&line, b); err != nil {
 		return nil, fmt.Errorf("compacting the fields of a %s: %w", f.Kind, err)
 	}
-	return line.Bytes(), nil
+	return EscapeBreaks(line.Bytes()), nil
 }

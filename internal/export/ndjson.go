@@ -2,9 +2,12 @@ package export
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+
+	"github.com/krib-ai/krib/schemas"
 )
 
 // A Writer takes records one by one. What is not closed is not whole.
@@ -16,21 +19,27 @@ type Writer interface {
 // Lines writes a line of JSON for each record.
 type Lines struct {
 	buffer *bufio.Writer
+	line   *bytes.Buffer // of the record that is being written
 	enc    *json.Encoder
 }
 
 // NewLines makes one. It buffers; see [Lines.Flush].
 func NewLines(w io.Writer) *Lines {
-	buffer := bufio.NewWriterSize(w, 64<<10)
-	enc := json.NewEncoder(buffer)
+	line := &bytes.Buffer{}
+	enc := json.NewEncoder(line)
 	enc.SetEscapeHTML(false)
-	return &Lines{buffer, enc}
+	return &Lines{bufio.NewWriterSize(w, 64<<10), line, enc}
 }
 
 // Write appends the record's line. Digits stay as they are on the topic: 950.00 is
-// no 950.
+// no 950. Records of older versions may hold what breaks lines; see schemas.EscapeBreaks.
 func (l *Lines) Write(r *Record) error {
-	if err := l.enc.Encode(r); err != nil {
+	l.line.Reset()
+	err := l.enc.Encode(r)
+	if err == nil {
+		_, err = l.buffer.Write(schemas.EscapeBreaks(l.line.Bytes()))
+	}
+	if err != nil {
 		return fmt.Errorf("writing the record %s/%d@%d: %w", r.Topic, r.Partition, r.Offset, err)
 	}
 	return nil
