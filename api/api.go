@@ -48,6 +48,9 @@ type Options struct {
 	// StripeSecret verifies Stripe's webhooks; without it they are refused
 	// with 503.
 	StripeSecret schemas.Secret
+	// BodyBudget is how many bytes of bodies are read and decoded at a time; one caller
+	// may have an eighth of it. Default 32 MiB.
+	BodyBudget int64
 	// Topics are those that the AsyncAPI document describes.
 	Topics []schemas.Topic
 	// Pages are served under /dashboard/, and Docs under /docs/; nil for none.
@@ -65,6 +68,7 @@ type server struct {
 	o       Options
 	log     *slog.Logger
 	limits  limiter
+	bodies  *budget
 	metrics *metrics
 	ready   verdict
 	waiting waiters
@@ -82,10 +86,13 @@ func New(o Options) http.Handler {
 	if o.ReplayWindow == 0 {
 		o.ReplayWindow = 30 * 24 * time.Hour
 	}
+	if o.BodyBudget == 0 {
+		o.BodyBudget = defaultBudget
+	}
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
 	}
-	s := &server{o: o, log: o.Logger, metrics: newMetrics(o.Registry), ready: verdict{look: o.Ready}}
+	s := &server{o: o, log: o.Logger, metrics: newMetrics(o.Registry), ready: verdict{look: o.Ready}, bodies: newBudget(o.BodyBudget)}
 	s.asyncAPI = sync.OnceValues(func() ([]byte, error) { return schemas.AsyncAPI(o.Topics, "schemas/") })
 	router := s.router()
 	s.tools = s.newTools(router)

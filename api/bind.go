@@ -23,7 +23,7 @@ import (
 //	min=n max=n   bounds of a number, of a string's characters, of a list's or map's items
 //	each=n        the longest item of a list or value of a map, in characters
 //	enum=a|b      the only values
-//	line          a string without control characters
+//	line          a string without control characters and line separators
 //	as=name       a form of formats.go
 //
 // Its default tag stands in where it is absent.
@@ -211,8 +211,8 @@ func (f *field) refuses(s string) (rule, message string) {
 		return "length", "must have at least " + f.min + " characters"
 	case bounded && utf8.RuneCountInString(s) > most:
 		return "length", "must have at most " + f.max + " characters"
-	case f.line && strings.ContainsFunc(s, unicode.IsControl):
-		return "format", "must not hold control characters"
+	case f.line && strings.ContainsFunc(s, breaks):
+		return "format", "must not hold control characters or line separators"
 	case f.enum != nil && !slices.Contains(f.enum, s):
 		return "enum", "must be one of " + strings.Join(f.enum, ", ")
 	case f.format != "":
@@ -223,14 +223,18 @@ func (f *field) refuses(s string) (rule, message string) {
 	return "", ""
 }
 
+// breaks says whether a character ends a line somewhere, or controls something: U+0085
+// and its neighbours, U+2028 and U+2029 do beside the ASCII ones.
+func breaks(c rune) bool { return unicode.IsControl(c) || unicode.In(c, unicode.Zl, unicode.Zp) }
+
 func atoi(s string) (int, bool) {
 	n, err := strconv.Atoi(s)
 	return n, err == nil
 }
 
 func (b *binder) integer(n *node, v reflect.Value, f *field, path string) {
-	i, err := strconv.ParseInt(n.text, 10, 64)
-	if n.kind != number && n.kind != loose || err != nil {
+	i, ok := parseInteger(n.text)
+	if n.kind != number && n.kind != loose || !ok {
 		b.add(path, "type", "must be an integer")
 		return
 	}
@@ -243,7 +247,7 @@ func (b *binder) integer(n *node, v reflect.Value, f *field, path string) {
 
 func (b *binder) float(n *node, v reflect.Value, f *field, path string) {
 	x, err := strconv.ParseFloat(n.text, 64)
-	if n.kind != number && n.kind != loose || err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
+	if n.kind != number && n.kind != loose || err != nil || math.IsNaN(x) || math.IsInf(x, 0) || strings.ContainsAny(n.text, "xX_") { // no form of JSON's
 		b.add(path, "type", "must be a number")
 		return
 	}
@@ -295,12 +299,12 @@ func (f *field) outside(x float64) string {
 }
 
 func (b *binder) boolean(n *node, v reflect.Value, path string) {
-	switch {
-	case n.kind == boolean, n.kind == loose && (n.text == "true" || n.text == "false"):
-		v.SetBool(n.text == "true")
-	default:
+	value, ok := parseBoolean(n.text)
+	if n.kind != boolean && n.kind != loose || !ok {
 		b.add(path, "type", "must be true or false")
+		return
 	}
+	v.SetBool(value)
 }
 
 // list binds strings only; no body has a list of anything else.

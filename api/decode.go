@@ -1,14 +1,11 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"io"
+	"fmt"
 	"net/http"
 	"net/url"
 	"reflect"
-	"strconv"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -16,9 +13,11 @@ import (
 )
 
 const (
-	maxBody   = 1 << 20
 	maxDepth  = 32
 	maxErrors = 50 // of one request; a body of nothing but errors has many more
+	// maxValues bounds what one body costs: a value takes up to fifty times the two bytes
+	// that it has in a list of zeros. A full batch of notifications has some 1,400.
+	maxValues = 5_000
 )
 
 // A strictness says what becomes of members that a body's type does not name.
@@ -44,7 +43,10 @@ func decode[T any](r *http.Request, how strictness) (T, []byte, error) {
 func decodeBytes[T any](body []byte, how strictness) (T, []byte, error) {
 	var v T
 	b := &binder{lenient: how == lenient}
-	root, err := parse(body, b)
+	root, err := parse(body, b, reflect.TypeFor[T]())
+	if err == nil && root.kind != object {
+		err = notJSON("type", "the body must be a JSON object")
+	}
 	if err != nil {
 		return v, nil, err
 	}
@@ -76,7 +78,7 @@ func decodeList[T any](r *http.Request, most int) ([]listed[T], []byte, error) {
 		return nil, nil, err
 	}
 	whole := &binder{}
-	root, err := parseValue(body, whole)
+	root, err := parse(body, whole, reflect.TypeFor[[]T]())
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -118,17 +120,21 @@ func decodeOptional[T any](r *http.Request) (T, []byte, error) {
 }
 
 // query reads the URL's parameters into T by the same tags. An empty value is an
-// absent one, and names that T does not have are skipped: clients and what stands
-// before them add some of their own.
+// absent one. What T does not name is takes's to refuse; what it names and the document
+// does not is a fault of the program.
 func query[T any](r *http.Request) (T, error) {
 	var v T
-	values, err := url.ParseQuery(r.URL.RawQuery)
+	values, err := parseQuery(r)
 	if err != nil {
-		return v, schemas.Refuse(schemas.Malformed, "invalid_query", "", "format", "the query is not well-formed")
+		return v, err
 	}
+	op := infoOf(r.Context()).operation
 	b := &binder{}
 	root := &node{kind: object}
 	for _, f := range fieldsOf(reflect.TypeFor[T]()) { // in their order, so that errors have one
+		if op != nil && op.bound && !slices.Contains(op.parameters, f.name) {
+			return v, fmt.Errorf("the parameter %s is not in the API's document", f.name)
+		}
 		switch given := values[f.name]; {
 		case len(given) > 1:
 			b.add(f.name, "duplicate", "is given more than once")
@@ -140,173 +146,25 @@ func query[T any](r *http.Request) (T, error) {
 		}
 	}
 	b.into(root, &v)
+	b.hintAtPlus(r.URL.RawQuery, values)
 	return v, b.err()
+}
+
+// hintAtPlus names the likely cause of an error in a value that has a space where the
+// query has a plus: as that of a time zone, which a client did not escape.
+func (b *binder) hintAtPlus(raw string, values url.Values) {
+	if !strings.Contains(raw, "+") {
+		return
+	}
+	for i := range b.errs {
+		if e := &b.errs[i]; e.Rule != "duplicate" && strings.Contains(values.Get(e.Field), " ") {
+			e.Message += "; a + in a query is a space: write it as %2B"
+		}
+	}
 }
 
 func plainText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
-func readBody(r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, schemas.Errorf(schemas.TooLarge, "body_too_large", "the body may have at most %d bytes", maxBody)
-	case err != nil:
-		return nil, schemas.Errorf(schemas.Malformed, "incomplete_body", "the body ended early")
-	}
-	return body, nil
-}
-
 func notJSON(rule, detail string) error {
 	return schemas.Refuse(schemas.Malformed, "invalid_json", "", rule, "%s", detail)
-}
-
-type kind uint8
-
-const (
-	null kind = iota
-	boolean
-	number
-	text
-	array
-	object
-	loose // a query parameter: whatever its target makes of it
-)
-
-// A node is one JSON value. Numbers stay text, so that none is rounded before its
-// target is known, and members keep their order, so that errors do.
-type node struct {
-	kind   kind
-	text   string
-	names  []string // of an object's members
-	values []*node  // of an object or an array
-}
-
-func (n *node) add(name string, v *node) {
-	n.names, n.values = append(n.names, name), append(n.values, v)
-}
-
-func (n *node) member(name string) *node {
-	for i := range n.names {
-		if n.names[i] == name {
-			return n.values[i]
-		}
-	}
-	return nil
-}
-
-// parse reads exactly one JSON object.
-func parse(body []byte, b *binder) (*node, error) {
-	root, err := parseValue(body, b)
-	if err == nil && root.kind != object {
-		err = notJSON("type", "the body must be a JSON object")
-	}
-	return root, err
-}
-
-// parseValue reads exactly one JSON value. The standard decoder is lax about
-// members that stand twice and about U+0000; both are added to b's errors.
-func parseValue(body []byte, b *binder) (*node, error) {
-	if !utf8.Valid(body) {
-		return nil, notJSON("format", "the body must be JSON in UTF-8")
-	}
-	if !json.Valid(body) { // one whole value, and nothing after it
-		return nil, notJSON("format", "the body must be one JSON object and nothing else")
-	}
-	p := parser{dec: json.NewDecoder(bytes.NewReader(body)), b: b}
-	p.dec.UseNumber()
-	return p.value(0, "")
-}
-
-type parser struct {
-	dec *json.Decoder
-	b   *binder
-}
-
-func (p *parser) value(depth int, path string) (*node, error) {
-	tok, err := p.dec.Token()
-	if err != nil {
-		return nil, notJSON("format", "the body must be JSON")
-	}
-	switch t := tok.(type) {
-	case json.Delim:
-		if depth == maxDepth {
-			return nil, notJSON("depth", "the body may be nested "+strconv.Itoa(maxDepth)+" deep at most")
-		}
-		if t == '{' {
-			return p.object(depth+1, path)
-		}
-		return p.array(depth+1, path)
-	case json.Number:
-		return &node{kind: number, text: t.String()}, nil
-	case string:
-		if strings.Contains(t, "\x00") {
-			p.b.add(path, "format", "must not hold U+0000")
-		}
-		return &node{kind: text, text: t}, nil
-	case bool:
-		return &node{kind: boolean, text: strconv.FormatBool(t)}, nil
-	}
-	return &node{kind: null}, nil
-}
-
-func (p *parser) object(depth int, path string) (*node, error) {
-	n := &node{kind: object}
-	seen := map[string]bool{}
-	for p.dec.More() {
-		tok, err := p.dec.Token()
-		name, ok := tok.(string)
-		if err != nil || !ok {
-			return nil, notJSON("format", "the body must be JSON")
-		}
-		at := join(path, name)
-		switch {
-		case seen[name]:
-			p.b.add(at, "duplicate", "is given more than once")
-		case strings.Contains(name, "\x00"):
-			p.b.add(path, "format", "must not hold U+0000 in a name")
-		}
-		v, err := p.value(depth, at)
-		if err != nil {
-			return nil, err
-		}
-		if !seen[name] {
-			n.add(name, v)
-		}
-		seen[name] = true
-	}
-	return n, p.end()
-}
-
-func (p *parser) array(depth int, path string) (*node, error) {
-	n := &node{kind: array}
-	for p.dec.More() {
-		v, err := p.value(depth, join(path, strconv.Itoa(len(n.values))))
-		if err != nil {
-			return nil, err
-		}
-		n.values = append(n.values, v)
-	}
-	return n, p.end()
-}
-
-func (p *parser) end() error {
-	if _, err := p.dec.Token(); err != nil {
-		return notJSON("format", "the body must be JSON")
-	}
-	return nil
-}
-
-// join makes a dotted path. Names are the caller's: what is shown of one is short.
-func join(path, name string) string {
-	if len(name) > 64 {
-		name = strings.ToValidUTF8(name[:64], "") + "…"
-	}
-	if path == "" {
-		return name
-	}
-	if len(path) > 512 {
-		return path
-	}
-	return path + "." + name
 }

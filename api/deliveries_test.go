@@ -87,7 +87,7 @@ func TestTheLogIsNarrowedByEveryFilter(t *testing.T) {
 		"booking_id=bkg_3": 2, "booking_id=none": 0, "trigger=manual": 1, "trigger=event": 29, "run=0": 29, "run=1700000000000000": 1, "run=7": 0,
 		"error_class=timeout": 10, "error_class=status": 10, "http_status=200": 10, "http_status=503": 10, "http_status=418": 0,
 		"since=" + minutes(4): 5, "until=" + minutes(4): 25, "since=" + minutes(9) + "&until=" + minutes(4): 5,
-		"status=dead&http_status=503": 0, "status=waiting&booking_id=bkg_0": 1, "colour=red": 30,
+		"status=dead&http_status=503": 0, "status=waiting&booking_id=bkg_0": 1,
 	} {
 		if got := a.do("GET", path+"/deliveries?limit=100&"+q, nil).want(200).is("data.has_more", false, "data.next_cursor", nil).get("data.returned_count"); got != float64(want) {
 			t.Errorf("deliveries of %q: %v, want %d", q, got, want)

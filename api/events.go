@@ -24,6 +24,9 @@ func (q *eventsQuery) check(add func(field, rule, message string)) {
 	(&followQuery{q.After, q.Since, q.Types}).check(add)
 }
 
+// maxWait is the longest wait for an event that a request may ask for.
+const maxWait = 30 * time.Second
+
 type followQuery struct {
 	After string    `json:"after"`
 	Since time.Time `json:"since"`
@@ -72,6 +75,9 @@ func (s *server) pullEvents(r *http.Request, p auth.Principal) (answer, error) {
 	if s.o.Pull == nil {
 		return answer{}, errNoFeed
 	}
+	if err := longer(r, time.Duration(q.Wait)*time.Second+patience); err != nil {
+		return answer{}, err
+	}
 	v, err := s.o.Pull(r.Context(), schemas.Pull{
 		For: sight(p, q.Types), Key: p.KeyID, After: q.After, Since: q.Since, Limit: q.Limit, Wait: time.Duration(q.Wait) * time.Second,
 	})
@@ -93,9 +99,16 @@ func (s *server) followEvents(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	q, err := query[followQuery](r)
+	err := takes(r)
+	var q followQuery
+	if err == nil {
+		q, err = query[followQuery](r)
+	}
 	if err == nil && s.o.Follow == nil {
 		err = errNoFeed
+	}
+	if err == nil {
+		err = settle(r)
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -125,18 +138,4 @@ func (s *server) renew(r *http.Request) func(context.Context) (auth.Principal, e
 		}
 		return p, err
 	}
-}
-
-// unhurried is for a request that may take longer than the server lets a client be
-// silent: the deadline of reading it would end its context in the middle.
-func (s *server) unhurried(h http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		unhurry(w)
-		h(w, r)
-	}
-}
-
-// unhurry takes the deadline of reading away. What has a body reads it before.
-func unhurry(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // where it is not supported there is none
 }

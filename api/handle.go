@@ -39,7 +39,11 @@ type envelope struct {
 }
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request, p auth.Principal, e endpoint) {
-	a, err := e(r, p)
+	var a answer
+	err := takes(r)
+	if err == nil {
+		a, err = e(r, p)
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -94,13 +98,25 @@ func (s *server) agent(scope string, e endpoint) http.HandlerFunc {
 	}
 }
 
-// agentSlow is agent for an endpoint that bounds its own time.
+// agentSlow is agent for an endpoint that bounds its own time, and asks for it by longer.
 func (s *server) agentSlow(scope string, e endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if p, ok := s.admit(w, r, scope); ok {
+			i := infoOf(r.Context())
+			i.writer = w
 			s.serve(w, r, p, e)
+			i.writer = nil // the log's line may come much later
 		}
 	}
+}
+
+// longer lets an endpoint of agentSlow take d, whose caller has been recognised and
+// whose body, if it wants one, has been decoded: it is no longer of the budget, since
+// minutes of waiting would use that up.
+func longer(r *http.Request, d time.Duration) error {
+	i := infoOf(r.Context())
+	i.giveBack()
+	return unhurry(i.writer, r, d)
 }
 
 // admit recognises the holder of a key with the scope and counts the request. It
@@ -109,6 +125,7 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, scope string) (au
 	p, err := s.o.Auth.Agent(r.Context(), r.Header.Get("Authorization"))
 	if err == nil {
 		infoOf(r.Context()).principal = p
+		count(r.Context())
 		err = s.limit(w, p)
 	}
 	if err == nil {

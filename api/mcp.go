@@ -5,7 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"strings"
+	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
 
@@ -30,12 +30,43 @@ func (s *server) newTools(router http.Handler) http.Handler {
 		// The router would take a request with another one's route for a part of it.
 		router.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, nil)))
 	})
-	return mcp.New(mcp.Options{API: again, Document: openAPI, Refuse: s.fail, Logger: s.log, Version: s.o.Version})
+	return mcp.New(mcp.Options{API: again, Document: openAPI, Refuse: s.refuseCall, Logger: s.log, Version: s.o.Version})
 }
 
-// mcp serves one message of the Model Context Protocol for the holder of any key.
-// What a tool does needs the scope of its operation and counts as that; every other
-// message that asks for an answer counts as one request.
+// A toolCall is a message that asks for a tool. It counts once against the key's limit:
+// as the operation's request or, if it never becomes one, as itself.
+type toolCall struct{ counted atomic.Bool }
+
+type toolCallKey struct{}
+
+// callOf is the call that a request is made by; nil for what came over the network.
+func callOf(ctx context.Context) *toolCall {
+	c, _ := ctx.Value(toolCallKey{}).(*toolCall)
+	return c
+}
+
+// count says that a request was counted, for the call that it was made by.
+func count(ctx context.Context) {
+	if c := callOf(ctx); c != nil {
+		c.counted.Store(true)
+	}
+}
+
+// refuseCall answers a call whose arguments no request can carry.
+func (s *server) refuseCall(w http.ResponseWriter, r *http.Request, err error) {
+	count(r.Context())
+	if over := s.limit(w, infoOf(r.Context()).principal); over != nil {
+		err = over
+	}
+	s.fail(w, r, err)
+}
+
+// toolTime is what a call may take: as long as the operation that waits for events.
+const toolTime = maxWait + patience
+
+// mcp serves one message of the Model Context Protocol for the holder of any key. Each
+// counts as one request, whatever becomes of it; what a tool does needs the scope of its
+// operation, and is refused as that beyond the limit.
 func (s *server) mcp(w http.ResponseWriter, r *http.Request) {
 	if origin := r.Header.Get("Origin"); origin != "" && w.Header().Get("Access-Control-Allow-Origin") == "" {
 		s.fail(w, r, schemas.Errorf(schemas.Forbidden, "foreign_origin", "a page of this origin may not call this"))
@@ -46,51 +77,52 @@ func (s *server) mcp(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	i := infoOf(r.Context())
-	i.principal = p
-	in, body, err := decode[mcpMessage](r, lenient)
-	if err == nil && in.Method != "tools/call" && !strings.HasPrefix(in.Method, "notifications/") {
-		err = s.limit(w, p)
+	infoOf(r.Context()).principal = p
+	in, body, err := readMessage(w, r)
+	calls := err == nil && in.Method == "tools/call"
+	if !calls {
+		if over := s.limit(w, p); over != nil {
+			err = over
+		}
 	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	unhurry(w) // a tool may wait for events
+	s.answerMessage(w, r, body, calls)
+}
+
+// readMessage reads the body whole. Then the answer may take its time.
+func readMessage(w http.ResponseWriter, r *http.Request) (in mcpMessage, body []byte, err error) {
+	if err = takes(r); err != nil {
+		return in, nil, err
+	}
+	if in, body, err = decode[mcpMessage](r, lenient); err != nil {
+		return in, nil, err
+	}
+	return in, body, unhurry(w, r, toolTime)
+}
+
+func (s *server) answerMessage(w http.ResponseWriter, r *http.Request, body []byte, calls bool) {
+	i := infoOf(r.Context())
+	call := &toolCall{}
+	r = r.WithContext(context.WithValue(r.Context(), toolCallKey{}, call))
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.Header.Set(requestIDHeader, i.id)
 	// There is one form of answer, so nobody needs to be asked which it takes.
 	r.Header.Set("Accept", "application/json, text/event-stream")
 	r.Header.Set("Content-Type", "application/json")
-	refusal := &plainRefusal{ResponseWriter: w}
-	s.tools.ServeHTTP(refusal, r)
-	if refusal.status != 0 {
-		s.fail(w, r, schemas.Errorf(schemas.Rule, "invalid_message", "%s", strings.TrimSpace(refusal.text.String())))
+	a := mcp.NewAnswer()
+	s.tools.ServeHTTP(a, r)
+	if calls && !call.counted.Load() { // the library has refused it
+		if over := s.limit(w, i.principal); over != nil {
+			s.fail(w, r, over)
+			return
+		}
 	}
-}
-
-// A plainRefusal keeps a refusal of the protocol's library that is plain text, so
-// that it can leave as every other error does.
-type plainRefusal struct {
-	http.ResponseWriter
-	status int
-	text   bytes.Buffer
-}
-
-// Unwrap is for http.ResponseController.
-func (w *plainRefusal) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *plainRefusal) WriteHeader(status int) {
-	if status >= http.StatusBadRequest && strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
-		w.status = status
+	if text, plain := a.Refusal(); plain {
+		s.fail(w, r, schemas.Errorf(schemas.Rule, "invalid_message", "%s", text))
 		return
 	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *plainRefusal) Write(b []byte) (int, error) {
-	if w.status != 0 {
-		return w.text.Write(b)
-	}
-	return w.ResponseWriter.Write(b)
+	a.WriteTo(w)
 }

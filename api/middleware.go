@@ -23,6 +23,18 @@ const requestIDHeader = "X-Request-Id"
 type info struct {
 	id        string
 	principal auth.Principal
+	operation *operation          // nil for what is no route of the table
+	budget    *budget             // of bodies; nil for none
+	writer    http.ResponseWriter // while an endpoint of agentSlow runs
+	atEnd     []func()            // give back what the request holds
+}
+
+// giveBack ends what the request holds of what all share.
+func (i *info) giveBack() {
+	for _, f := range i.atEnd {
+		f()
+	}
+	i.atEnd = nil
 }
 
 type infoKey struct{}
@@ -59,7 +71,10 @@ func routeOf(r *http.Request) string {
 func (s *server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		i := &info{id: requestID(r.Header.Get(requestIDHeader))}
+		i := &info{id: requestID(r.Header.Get(requestIDHeader)), budget: s.bodies}
+		if callOf(r.Context()) != nil { // its bytes are held by the message that it came in
+			i.budget = nil
+		}
 		w.Header().Set(requestIDHeader, i.id)
 		ctx := context.WithValue(r.Context(), infoKey{}, i)
 		if parent := r.Header.Get("Traceparent"); schemas.ValidTraceParent(parent) {
@@ -70,6 +85,7 @@ func (s *server) observe(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w}
 		r = r.WithContext(ctx)
 		defer func() {
+			i.giveBack()
 			rec.begun() // nothing was written: the server answers 200
 			end := served{server: s, info: i, method: r.Method, route: routeOf(r), status: rec.status, start: start}
 			if rec.taken != nil {

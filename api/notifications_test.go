@@ -72,7 +72,7 @@ func TestWhatANotificationMayNotBe(t *testing.T) {
 		}
 	}
 	h := w.host(hostOne)
-	for _, q := range []string{"type=news", "priority=top", "limit=0", "unread_only=1"} {
+	for _, q := range []string{"type=news", "priority=top", "limit=0", "unread_only=yes"} {
 		h.do("GET", path+"?"+q, nil).refused(422, "invalid_request")
 	}
 	if n := w.outbox() + w.count(`select count(*) from host_notifications`); n != 0 {

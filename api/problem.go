@@ -24,6 +24,7 @@ var statuses = map[schemas.Kind]int{
 	schemas.NotFound:     http.StatusNotFound,
 	schemas.Conflict:     http.StatusConflict,
 	schemas.TooLarge:     http.StatusRequestEntityTooLarge,
+	schemas.Unsupported:  http.StatusUnsupportedMediaType,
 	schemas.TooMany:      http.StatusTooManyRequests,
 	schemas.Unavailable:  http.StatusServiceUnavailable,
 }
@@ -80,11 +81,14 @@ func writeProblem(w http.ResponseWriter, status int, e *schemas.Error, requestID
 		b = []byte(`{"success":false}`)
 		status = http.StatusInternalServerError
 	}
+	b = schemas.EscapeBreaks(b) // names of members are the caller's
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	switch status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
+	case http.StatusUnsupportedMediaType:
+		h.Set("Accept-Encoding", "identity")
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "2")
 	case http.StatusTooManyRequests:

@@ -74,7 +74,7 @@ func (s *server) routes() []route {
 		{http.MethodPost, "/api/v1/external/webhooks/test", s.agentSlow(auth.WebhooksManage, s.testWebhooks)},
 		{http.MethodGet, "/api/v1/external/webhooks/statistics", s.agent(auth.WebhooksManage, s.webhookStatistics)},
 
-		{http.MethodGet, feed, s.unhurried(s.agentSlow(auth.EventsRead, s.pullEvents))},
+		{http.MethodGet, feed, s.agentSlow(auth.EventsRead, s.pullEvents)},
 		{http.MethodGet, feed + "/stream", s.followEvents},
 
 		{http.MethodPost, mcpPath, s.mcp}, // the tools of models; each is one of these routes
@@ -122,18 +122,33 @@ func (s *server) routes() []route {
 // times out: the stream goes through it too.
 func (s *server) router() http.Handler {
 	r := chi.NewRouter()
-	r.Use(s.observe, s.recovered, defaultHeaders)
+	r.Use(slashless, s.observe, s.recovered, defaultHeaders)
 	if len(s.o.CORSOrigins) > 0 { // an empty list would mean every origin
 		r.Use(cors.Handler(s.cors()))
 	}
 	r.Use(middleware.GetHead) // RFC 9110: whatever can be read can be asked for without its content
+	known := operations(openAPI)
 	for _, t := range s.routes() {
-		r.Method(t.method, t.path, t.handler)
+		r.Method(t.method, t.path, within(known[t.method+" "+t.path], t.handler))
 	}
 	s.pages(r)
 	r.NotFound(s.noRoute)
 	r.MethodNotAllowed(s.noMethod(r))
 	return r
+}
+
+// slashless takes a slash behind the path of the tools away: clients of models are
+// configured with one.
+func slashless(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == mcpPath+"/" {
+			at := *r.URL
+			at.Path, at.RawPath = mcpPath, ""
+			r = r.WithContext(r.Context()) // a copy
+			r.URL = &at
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // cors allows every method: of what a path does not take, a page shall read so.

@@ -73,10 +73,16 @@ func (s *server) letIn(w http.ResponseWriter, r *http.Request) (visitor, schemas
 	v, err := s.visit(r)
 	var f schemas.FeedFilter
 	if err == nil {
+		err = takes(r)
+	}
+	if err == nil {
 		f, err = streamFilter(r)
 	}
 	if err == nil && s.o.Stream == nil {
 		err = errNoStream
+	}
+	if err == nil {
+		err = settle(r)
 	}
 	if err == nil && v.pass != nil {
 		err = s.keep(w, r, &v)

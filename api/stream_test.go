@@ -253,7 +253,7 @@ func TestAStreamIsNarrowedByFilters(t *testing.T) {
 	for q, want := range map[string]schemas.FeedFilter{
 		"":                            {},
 		"?events=notification,custom": {Kinds: []schemas.FeedKind{schemas.FeedNotification, schemas.FeedCustom}},
-		"?types=urgent&min_priority=medium&property_id=prop_1&utm=x": {
+		"?types=urgent&min_priority=medium&property_id=prop_1": {
 			Types: []schemas.NotificationType{schemas.Urgent}, MinPriority: schemas.Medium, Property: "prop_1",
 		},
 	} {

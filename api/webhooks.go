@@ -59,6 +59,9 @@ func (s *server) testWebhooks(r *http.Request, p auth.Principal) (answer, error)
 		return answer{}, err
 	}
 	event := schemas.EventType(q.EventType)
+	if err := longer(r, 2*patience+s.o.WebhookTimeout); err != nil {
+		return answer{}, err
+	}
 	leave, err := s.waitingRoom(p)
 	if err != nil {
 		return answer{}, err
@@ -105,6 +108,9 @@ func (s *server) testSubscription(r *http.Request, p auth.Principal) (answer, er
 	}
 	data, err := testData(body)
 	if err != nil {
+		return answer{}, err
+	}
+	if err := longer(r, 2*patience+s.o.WebhookTimeout); err != nil {
 		return answer{}, err
 	}
 	leave, err := s.waitingRoom(p)

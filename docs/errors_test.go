@@ -18,7 +18,7 @@ import (
 
 // statusOf is what api makes of each kind of error.
 var statusOf = map[string]int{
-	"Internal": 500, "Malformed": 422, "Rule": 400, "Unauthorized": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "TooLarge": 413, "TooMany": 429, "Unavailable": 503,
+	"Internal": 500, "Malformed": 422, "Rule": 400, "Unauthorized": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "TooLarge": 413, "Unsupported": 415, "TooMany": 429, "Unavailable": 503,
 }
 
 // A maker is a function of a package that makes errors: where its code stands among

@@ -20,6 +20,7 @@ const (
 	NotFound          // not there, or not the caller's
 	Conflict          // the state does not allow it
 	TooLarge          // over a size bound
+	Unsupported       // in a form that is not read
 	TooMany           // over a rate bound
 	Unavailable       // try again later
 )

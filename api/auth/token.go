@@ -29,7 +29,14 @@ func asymmetricMethods() []string {
 	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 }
 
+// maxToken bounds what is decoded of a stranger's before its signature is checked, in
+// bytes. Tokens of identity providers that list groups have some thousand.
+const maxToken = 16 << 10
+
 func (v *verifier) verify(token string) (Principal, error) {
+	if len(token) > maxToken {
+		return Principal{}, unauthorized("invalid_token", "the token is not valid: it is too long")
+	}
 	claims := jwt.RegisteredClaims{}
 	if _, err := jwt.ParseWithClaims(token, &claims, v.key, v.options()...); err != nil {
 		// The library's text names the reason (expired, signature) and nothing else.

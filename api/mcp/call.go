@@ -41,11 +41,12 @@ func (c caller) handler(op *operation) sdk.ToolHandler {
 
 // do sends what a call asks for. A panic of the API has been told there; here it
 // must not end the process, since the library calls in a goroutine of its own.
-func (c caller) do(ctx context.Context, op *operation, arguments json.RawMessage, from http.Header) (a *answer) {
-	a = &answer{header: http.Header{}}
+func (c caller) do(ctx context.Context, op *operation, arguments json.RawMessage, from http.Header) (a *Answer) {
+	a = NewAnswer()
 	defer func() {
 		if recover() != nil {
-			a = &answer{header: http.Header{}, status: http.StatusInternalServerError}
+			a = NewAnswer()
+			a.status = http.StatusInternalServerError
 		}
 	}()
 	r, err := op.request(ctx, arguments)
@@ -107,12 +108,16 @@ func (op *operation) read(arguments json.RawMessage) (map[string]json.RawMessage
 	maps.DeleteFunc(given, func(_ string, v json.RawMessage) bool { return string(v) == "null" })
 	var wrong []schemas.FieldError
 	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if len(wrong) == maxErrors {
+			break
+		}
 		a, ok := op.arguments[name]
 		switch v := given[name]; {
 		case !ok:
+			name = short(name)
 			wrong = append(wrong, schemas.FieldError{Field: name, Rule: "unknown", Message: name + " is not known here"})
-		case a.place != inBody && (v[0] == '{' || v[0] == '['):
-			wrong = append(wrong, schemas.FieldError{Field: name, Rule: "type", Message: name + " must be a single value"})
+		case a.place != inBody && !a.takes(v): // what is in a body is judged there, by the same rule
+			wrong = append(wrong, schemas.FieldError{Field: name, Rule: "type", Message: name + " must be " + a.must()})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(op.arguments)) {
@@ -134,6 +139,17 @@ func (op *operation) read(arguments json.RawMessage) (map[string]json.RawMessage
 	return given, nil
 }
 
+// maxErrors are those of one call; it may have thousands of arguments that are unknown.
+const maxErrors = 50
+
+// short is what is shown of a name that is the caller's.
+func short(name string) string {
+	if len(name) > 64 {
+		return strings.ToValidUTF8(name[:64], "") + "…"
+	}
+	return name
+}
+
 func refused(wrong []schemas.FieldError) error {
 	e := schemas.Errorf(schemas.Malformed, "invalid_request", "%s", wrong[0].Message)
 	if n := len(wrong) - 1; n > 0 {
@@ -152,29 +168,9 @@ func plain(v json.RawMessage) string {
 	return string(v)
 }
 
-// An answer is what the API wrote, in memory.
-type answer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (a *answer) Header() http.Header { return a.header }
-
-func (a *answer) WriteHeader(status int) {
-	if a.status == 0 {
-		a.status = status
-	}
-}
-
-func (a *answer) Write(b []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	return a.body.Write(b)
-}
-
 // result is the answer as a tool's. A refusal is one too, so that the model reads
 // it: its text is the API's error, with the time to wait where there is one.
-func (a *answer) result(op *operation) (*sdk.CallToolResult, error) {
+func (a *Answer) result(op *operation) (*sdk.CallToolResult, error) {
 	text := a.body.Bytes()
 	if a.status == http.StatusOK {
 		return &sdk.CallToolResult{Content: contentOf(text), StructuredContent: json.RawMessage(text)}, nil

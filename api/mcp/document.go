@@ -61,8 +61,50 @@ var headers = map[string]string{"Idempotency-Key": "idempotency_key"}
 // An argument is one member of a tool's input.
 type argument struct {
 	place    place
-	name     string // in the request
-	fallback any    // nil for none, or for one that the API has too
+	name     string   // in the request
+	fallback any      // nil for none, or for one that the API has too
+	types    []string // of JSON Schema; none for any
+}
+
+// takes says whether a value is of the argument's type. A URL would carry the text "2"
+// as well as the number: here it is what the tool's schema says, as in a body.
+func (a *argument) takes(v json.RawMessage) bool {
+	of := map[byte][]string{'"': {"string"}, 't': {"boolean"}, 'f': {"boolean"}, '{': {"object"}, '[': {"array"}}[v[0]]
+	if of == nil {
+		of = []string{"number", "integer"} // which of them, the API says
+	}
+	return len(a.types) == 0 && v[0] != '{' && v[0] != '[' || slices.ContainsFunc(of, func(t string) bool { return slices.Contains(a.types, t) })
+}
+
+// must is what a value of another type is refused with.
+func (a *argument) must() string {
+	if len(a.types) == 0 {
+		return "a single value"
+	}
+	switch a.types[0] {
+	case "integer":
+		return "an integer"
+	case "boolean":
+		return "true or false"
+	}
+	return "a " + a.types[0]
+}
+
+// typesOf are those that a schema names.
+func typesOf(s object) []string {
+	switch t := s["type"].(type) {
+	case string:
+		return []string{t}
+	case []any:
+		var types []string
+		for _, v := range t {
+			if name, ok := v.(string); ok && name != "null" { // null is absent
+				types = append(types, name)
+			}
+		}
+		return types
+	}
+	return nil
 }
 
 // An operation is how a call becomes a request, and its schemas.
@@ -119,7 +161,7 @@ func (op *operation) parameter(in *schema, p *parameter) {
 	if p.Description != "" {
 		s["description"] = p.Description
 	}
-	op.arguments[name] = argument{place: where, name: p.Name}
+	op.arguments[name] = argument{place: where, name: p.Name, types: typesOf(in.d.resolve(p.Schema))}
 	in.add(name, s, p.Required)
 }
 

@@ -39,9 +39,10 @@ const instructions = `Krib books homes for guests. Find a home (search_propertie
 	`list_events, or by webhooks (create_webhook_subscription). A refusal is JSON: code is a stable word, detail says what is wrong, errors names each ` +
 	`argument and its rule.`
 
-// New makes the handler of the protocol's endpoint. Whoever mounts it has
-// recognised the caller, bounded the body and checked the origin. It panics when
-// the document lacks what a tool needs: both are part of the program.
+// New makes the handler of the protocol's endpoint, which writes its answers into an
+// Answer. What mounts it has recognised the caller, checked the origin, and read the
+// body, which is one JSON object without members that stand twice. It panics when the
+// document lacks what a tool needs: both are part of the program.
 func New(o Options) http.Handler {
 	server := sdk.NewServer(&sdk.Implementation{Name: "krib", Title: "Krib", Version: o.Version}, &sdk.ServerOptions{
 		Instructions: instructions,
@@ -64,7 +65,15 @@ func New(o Options) http.Handler {
 		DisableLocalhostProtection: true,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), connection{}, r.Context())))
+		m, err := readMessage(r)
+		if err != nil {
+			http.Error(w, "the message cannot be read", http.StatusBadRequest)
+			return
+		}
+		a := NewAnswer()
+		h.ServeHTTP(a, r.WithContext(context.WithValue(r.Context(), connection{}, r.Context())))
+		m.finish(a)
+		a.WriteTo(w)
 	})
 }
 
