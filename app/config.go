@@ -48,6 +48,8 @@ type config struct {
 
 	pullMaxReaders, pullMaxPerKey int
 
+	connections, connectionsPerAddress int // 0 for what follows from the streams and polls
+
 	masterKeys, secretKey string
 	jwtSecret, jwksURL    string
 	stripeSecret          schemas.Secret
@@ -99,6 +101,10 @@ func (c *config) shared(s *settings, perHost string) {
 	s.add("SSE_MAX_PER_ADDRESS", "0", "streams from one address; 0 for no bound of its own, as behind a proxy, where all come from one", number(&c.maxPerAddress, 0, 200_000))
 	s.add("KRIB_PULL_MAX_READERS", "1000", "agents' streams and polls of this process at a time", number(&c.pullMaxReaders, 1, 200_000))
 	s.add("KRIB_PULL_MAX_PER_KEY", "20", "of these, how many one API key may have", number(&c.pullMaxPerKey, 1, 200_000))
+	s.add("KRIB_MAX_CONNECTIONS", "0", "connections of the API's listener, streams and polls with them; 0 for those of SSE_MAX_CONNECTIONS and KRIB_PULL_MAX_READERS and 2000 more",
+		number(&c.connections, 0, 1_000_000))
+	s.add("KRIB_MAX_CONNECTIONS_PER_ADDRESS", "0", "of these, how many one address (of IPv6 a /64) may have; 0 for all but 500, since behind a proxy all come from one",
+		number(&c.connectionsPerAddress, 0, 1_000_000))
 	c.mail.settings(s)
 	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas: https://app.example.com; or * for all, without cookies", origins(&c.corsOrigins))
 }

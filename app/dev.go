@@ -141,7 +141,9 @@ func (c *devConfig) run(ctx context.Context, out io.Writer, log *slog.Logger) er
 		return err
 	}
 	rc := &receiver{seen: map[string]int{}, secret: signingSecret(jobsDB, ring)}
-	g.Go(func() error { return serveHTTP(servers, listeners.receiver, rc.handler(), closeGrace) })
+	g.Go(func() error {
+		return serveHTTP(servers, listeners.receiver, newServer(rc.handler(), writeTime), closeGrace)
+	})
 
 	defer c.removeDevFile()
 	return run(ctx, &c.config, listeners.http, listeners.admin, log, func(feed schemas.Feed) error {

@@ -30,17 +30,7 @@ func reason(err error) error {
 
 // serveHTTP serves until ctx ends, then lets requests finish for the grace
 // period. Streams end by themselves when their hub drains.
-func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler, grace time.Duration) error {
-	srv := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		// A test of webhooks waits for their answers; streams set deadlines of their
-		// own.
-		WriteTimeout:   6 * time.Minute,
-		IdleTimeout:    2 * time.Minute,
-		MaxHeaderBytes: 64 << 10,
-	}
+func serveHTTP(ctx context.Context, ln net.Listener, srv *http.Server, grace time.Duration) error {
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(ln) }()
 	select {

@@ -16,6 +16,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
 // Lookup reads an environment variable, as os.LookupEnv.
@@ -48,7 +50,18 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from here on signals have their default effect again
+	limitMemory()
 	return Run(ctx, args, os.LookupEnv, stdout, stderr)
+}
+
+// heapShare is the part of its container's memory that the process lets Go's heap grow
+// to before it collects harder; the rest is for stacks of the kernel and for peaks.
+const heapShare = 0.85
+
+// limitMemory makes the garbage collector keep to the memory of the container, as its
+// control group bounds it. GOMEMLIMIT stands above it; without either there is no limit.
+func limitMemory() {
+	_, _ = memlimit.Set(memlimit.WithRatio(heapShare), memlimit.WithProvider(memlimit.FromCgroup)) // an error is that there is no bound
 }
 
 // Run is Main with a context in the place of signals.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ func serve(ctx context.Context, args []string, env Lookup, _, stderr io.Writer) 
 		return err
 	}
 	return run(ctx, &c, httpLn, adminLn, log, func(schemas.Feed) error {
-		log.InfoContext(ctx, "ready", slog.String("api", api), slog.String("admin", adminLn.Addr().String()))
+		log.InfoContext(ctx, "ready", slog.String("api", api), slog.String("admin", adminLn.Addr().String()), slog.Int64("memory_limit", debug.SetMemoryLimit(-1)))
 		return nil
 	})
 }

@@ -211,14 +211,18 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
+		all, each := c.connectionBounds()
+		bounded := bound(httpLn, all, each, reg)
 		g.Go(func() error {
 			defer close(apiStopped)
-			return serveHTTP(apiCtx, httpLn, h, apiGrace)
+			return serveHTTP(apiCtx, bounded, newServer(h, writeTime), apiGrace)
 		})
 	} else {
 		close(apiStopped)
 	}
-	g.Go(func() error { return serveHTTP(work, adminLn, admin(reg, checks), closeGrace) })
+	g.Go(func() error {
+		return serveHTTP(work, adminLn, newServer(admin(reg, checks), adminWriteTime), closeGrace)
+	})
 
 	g.Go(func() error {
 		if err := checks.wait(work); err != nil || ctx.Err() != nil {
