@@ -149,6 +149,27 @@ func (l *OutboxLeader) SetAside(ctx context.Context, id int64, why string) error
 	return nil
 }
 
+// An OutboxState is what waits in the outbox.
+type OutboxState struct {
+	// Rows are counted to 10,000 at most.
+	Rows int
+	// Age is that of the oldest row, by the database's clock; 0 when there is none.
+	Age time.Duration
+	// SetAside are the rows that Kafka refused for good, to 10,000 at most.
+	SetAside int
+}
+
+// OutboxState reads how full the outbox is. Every role may ask.
+func (db *DB) OutboxState(ctx context.Context) (s OutboxState, err error) {
+	var seconds float64
+	err = db.pool.QueryRow(ctx, `select waiting, oldest_seconds, set_aside from krib_outbox_state()`).Scan(&s.Rows, &seconds, &s.SetAside)
+	if err != nil {
+		return s, fmt.Errorf("counting the outbox: %w", err)
+	}
+	s.Age = time.Duration(seconds * float64(time.Second))
+	return s, nil
+}
+
 // OutboxDepth counts the rows that wait; it needs RoleJobs or RoleRelay.
 func (t *Tx) OutboxDepth(ctx context.Context) (int, error) {
 	var n int

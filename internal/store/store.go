@@ -83,6 +83,15 @@ func Open(ctx context.Context, url string, role Role, maxConns int32) (*DB, erro
 	return &DB{pool: pool}, nil
 }
 
+// CheckURL reports whether a URL can be a database's, without connecting to it. The
+// error does not repeat the URL.
+func CheckURL(url string) error {
+	if _, err := pgxpool.ParseConfig(url); err != nil {
+		return redacted(err)
+	}
+	return nil
+}
+
 // redacted drops the text of a parse error, which repeats the URL and so its
 // password.
 func redacted(error) error {

@@ -62,7 +62,6 @@ type Relay struct {
 
 type metrics struct {
 	published, stuck, faults prometheus.Counter
-	lag                      prometheus.Gauge
 }
 
 // New makes a Relay; Run works.
@@ -71,10 +70,9 @@ func New(o Options) *Relay {
 		published: prometheus.NewCounter(prometheus.CounterOpts{Name: "krib_outbox_published_total", Help: "Outbox rows published to Kafka."}),
 		stuck:     prometheus.NewCounter(prometheus.CounterOpts{Name: "krib_outbox_stuck_total", Help: "Outbox rows that Kafka refuses for good, set aside. Alert on any."}),
 		faults:    prometheus.NewCounter(prometheus.CounterOpts{Name: "krib_outbox_faults_total", Help: "Times the relay had to start over."}),
-		lag:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "krib_outbox_lag_seconds", Help: "Age of the oldest row when it was read."}),
 	}}
 	if o.Registry != nil {
-		o.Registry.MustRegister(r.m.published, r.m.stuck, r.m.faults, r.m.lag)
+		o.Registry.MustRegister(r.m.published, r.m.stuck, r.m.faults)
 	}
 	return r
 }
@@ -245,7 +243,6 @@ func (r *Relay) pass(ctx context.Context, lock *store.OutboxLeader, cl *kgo.Clie
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
-	r.m.lag.Set(time.Since(rows[0].CreatedAt).Seconds())
 	return len(rows), r.publish(ctx, lock, cl, rows)
 }
 
