@@ -22,7 +22,7 @@ LINT_STAMP := $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
 VULN_STAMP := $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test e2e chaos test-kafka test-kafka-cluster test-containers check containers fmt fmt-check lint vet tidy-check vuln bench microbench fuzz schemas-release tools
+.PHONY: image-digests help run build test e2e chaos test-kafka test-kafka-cluster test-containers check containers fmt fmt-check lint vet tidy-check vuln bench microbench fuzz schemas-release tools
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,16 @@ schemas-release: ## keep the schemas of today as VERSION, for ever
 	cd schemas/released && find . -name '*.json' | sed 's|^\./||' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
 check: fmt-check lint vet tidy-check containers vuln ## all that is checked without running the program
+
+# Which images the files name, and what their tags are now. It changes nothing: a new
+# digest is a change to review, in deploy/Dockerfile, docker-compose.yml and
+# deploy/containers/main.go.
+image-digests: ## the base images, their pinned digests and the ones that the tags have today
+	@grep -ohE '[a-z/]+:[0-9.]+@sha256:[0-9a-f]{64}' deploy/Dockerfile docker-compose.yml deploy/containers/main.go | sort -u | \
+	while IFS=@ read -r image pinned; do \
+		now=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$$image") || exit 1; \
+		test "$$now" = "$$pinned" && echo "$$image: $$pinned is what the tag has" || echo "$$image: $$pinned is pinned, the tag has $$now"; \
+	done
 
 fmt: $(LINT_STAMP) ## format the code
 	$(LINT) fmt

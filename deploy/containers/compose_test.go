@@ -83,6 +83,46 @@ func TestKribWaitsForHealthyServers(t *testing.T) {
 	}
 }
 
+// What any Dockerfile builds on is named by its digest, or is an image that the
+// stand-ins' script makes on this machine.
+func TestEveryBaseImageHasADigest(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "deploy", "*", "*", "Dockerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shallow, err := filepath.Glob(filepath.Join(root, "deploy", "*", "Dockerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(append(files, shallow...), filepath.Join(root, "deploy", "Dockerfile"))
+	if len(files) < 5 {
+		t.Fatalf("only %q are found", files)
+	}
+	pinned := regexp.MustCompile(`^([a-z./-]+:[0-9.]+@sha256:[0-9a-f]{64}|krib-standin/[a-z]+:[0-9.]+)$`)
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args, stages, bases := map[string]string{}, []string{}, 0
+		for _, m := range regexp.MustCompile(`(?m)^(ARG|FROM|COPY --from=)\s*(\S+)(?: AS (\S+))?`).FindAllStringSubmatch(string(b), -1) {
+			if m[1] == "ARG" {
+				name, value, _ := strings.Cut(m[2], "=")
+				args[name] = value
+				continue
+			}
+			image := os.Expand(m[2], func(name string) string { return args[name] })
+			if bases++; !slices.Contains(stages, image) && !pinned.MatchString(image) {
+				t.Errorf("%s builds on %q", file, image)
+			}
+			stages = append(stages, m[3])
+		}
+		if bases == 0 {
+			t.Errorf("%s builds on nothing: the search is wrong", file)
+		}
+	}
+}
+
 func TestImagesAreOfOneVersion(t *testing.T) {
 	p := load(t)
 	images := map[string]string{}
@@ -97,8 +137,8 @@ func TestImagesAreOfOneVersion(t *testing.T) {
 		}
 	}
 	for name, image := range images {
-		if !strings.HasPrefix(image, "krib:") && !regexp.MustCompile(`^[a-z/]+:[0-9]+(\.[0-9]+)*$`).MatchString(image) {
-			t.Errorf("%s is %q, which names no version", name, image)
+		if !strings.HasPrefix(image, "krib:") && !regexp.MustCompile(`^[a-z/]+:[0-9]+(\.[0-9]+)*@sha256:[0-9a-f]{64}$`).MatchString(image) {
+			t.Errorf("%s is %q, which names no version and digest", name, image)
 		}
 	}
 	// The tests of make test-containers run on what users run.
@@ -112,7 +152,8 @@ func TestImagesAreOfOneVersion(t *testing.T) {
 		}
 	}
 	// The jars for machines without an engine are of the same version.
-	if _, version, _ := strings.Cut(defaultKafka, ":"); !strings.Contains(read(t, "deploy/kafka/pom.xml"), "<kafka.version>"+version+"</kafka.version>") {
+	tag, _, _ := strings.Cut(defaultKafka, "@")
+	if _, version, _ := strings.Cut(tag, ":"); !strings.Contains(read(t, "deploy/kafka/pom.xml"), "<kafka.version>"+version+"</kafka.version>") {
 		t.Errorf("deploy/kafka/pom.xml is of another version than %s", defaultKafka)
 	}
 }

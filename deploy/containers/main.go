@@ -32,8 +32,8 @@ import (
 
 const (
 	// The same as in docker-compose.yml, which a test sees to.
-	defaultKafka    = "apache/kafka:4.1.1"
-	defaultPostgres = "postgres:17"
+	defaultKafka    = "apache/kafka:4.1.1@sha256:0bc1bb2478f45b6cea78864df86acdc11e8df2c5172477819a4d12942cbe5d40"
+	defaultPostgres = "postgres:17@sha256:d74eeac9a635390a49bc21bd49fccd973de707e2a53a76ac49b552b8712ec46f"
 
 	// engineWithin bounds the question whether there is an engine.
 	engineWithin = 5 * time.Second
