@@ -10,13 +10,15 @@ import (
 	"time"
 
 	"github.com/krib-ai/krib/internal/audit"
+	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/processors/deliver"
 	"github.com/krib-ai/krib/processors/fanout"
 	"github.com/krib-ai/krib/processors/retry"
 )
 
-// runAudit accounts for every delivery that the events of a window had to make. It
-// fails, with status 1, when one is missing.
+// runAudit accounts for every delivery that the events of a window had to make, and
+// with DATABASE_URL for what waits in the outbox. It fails, with status 1, when a
+// delivery is missing or a row stays in the outbox.
 func runAudit(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
 	t := newTopicReader("audit", env, out, stderr)
 	now := time.Now()
@@ -28,6 +30,7 @@ func runAudit(ctx context.Context, args []string, env Lookup, out, stderr io.Wri
 	fs.Func("until", "its end (default now)", instant(&o.Until))
 	fs.StringVar((*string)(&o.Subscription), "subscription", "", "only this one")
 	fs.Func("grace", "the age up to which an event without its delivery is in flight (default 1m)", duration(&o.Grace, 0, day))
+	t.c.databaseSetting(t.s)
 	if _, err := t.parse(args, ""); err != nil {
 		return err
 	}
@@ -37,6 +40,9 @@ func runAudit(ctx context.Context, args []string, env Lookup, out, stderr io.Wri
 	var err error
 	if o.Kafka, err = t.kafka(ctx); err != nil {
 		return err
+	}
+	if t.c.databaseURL != "" {
+		o.Outbox = func(ctx context.Context) (audit.Outbox, error) { return countOutbox(ctx, t.c.databaseURL) }
 	}
 	r, err := audit.Run(ctx, o)
 	if err != nil {
@@ -55,6 +61,24 @@ func runAudit(ctx context.Context, args []string, env Lookup, out, stderr io.Wri
 	return nil
 }
 
+// countOutbox connects for one query.
+func countOutbox(ctx context.Context, database string) (audit.Outbox, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	db, err := store.Open(ctx, database, store.RoleJobs, 1)
+	if err == nil {
+		defer db.Close()
+		var s store.OutboxState
+		if s, err = db.OutboxState(ctx); err == nil {
+			return audit.Outbox{Rows: s.Rows, Age: s.Age, SetAside: s.SetAside}, nil
+		}
+	}
+	if store.Outdated(err) {
+		err = errors.New("the database is not at this version; run krib migrate first")
+	}
+	return audit.Outbox{}, err
+}
+
 func showAudit(out io.Writer, r *audit.Report) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%d events from %s to %s\n", r.Events, r.Since.Format(time.RFC3339), r.Until.Format(time.RFC3339))
@@ -69,5 +93,9 @@ func showAudit(out io.Writer, r *audit.Report) error {
 	for _, m := range r.Missing {
 		fmt.Fprintf(w, "missing: %s (%s, %s) to %s: %s\n", m.Event, m.Type, m.At.Format(time.RFC3339), m.Subscription, m.Why)
 	}
+	if r.Outbox == nil {
+		fmt.Fprintln(w, "note: without DATABASE_URL what waits in the outbox is not counted")
+	}
+	fmt.Fprintln(w, r.Verdict)
 	return w.Flush()
 }

@@ -19,7 +19,7 @@ import (
 func runBench(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
 	o := bench.Options{Progress: stderr}
 	var file string
-	s := newSettings("bench", stderr)
+	s := newSettings("bench")
 	s.fs.IntVar(&o.Runs, "runs", 5, "how often each measurement is made")
 	s.fs.DurationVar(&o.Duration, "duration", 10*time.Second, "how long each phase of create, latency, hang and stream lasts")
 	s.fs.IntVar(&o.Events, "events", 20_000, "the backlog to drain")
@@ -38,7 +38,12 @@ func runBench(ctx context.Context, args []string, env Lookup, out, stderr io.Wri
 	if o.Program, err = os.Executable(); err != nil {
 		return fmt.Errorf("finding this program: %w", err)
 	}
-	o.Env, o.GivenKafka, o.GivenPostgres = os.Environ(), isSet(env, "KRIB_KAFKA_BROKERS"), isSet(env, "DATABASE_URL")
+	o.Env, o.GivenKafka, o.GivenPostgres = os.Environ(), isSet(env, "KRIB_KAFKA_BROKERS"), isSet(env, "DATABASE_URL") || isSet(env, "DATABASE_URL"+fileSuffix)
+	if file != "" { // now, and not after minutes of measuring
+		if err := writeReport(file, &bench.Report{}); err != nil {
+			return err
+		}
+	}
 	r, err := bench.Run(ctx, o)
 	if len(r.Measurements) == 0 {
 		return err

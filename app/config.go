@@ -3,6 +3,8 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/mail"
 	"net/netip"
 	"net/url"
@@ -10,7 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/internal/seal"
+	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/telemetry"
 	"github.com/krib-ai/krib/schemas"
 	"github.com/krib-ai/krib/sinks/email"
 )
@@ -20,6 +25,8 @@ type config struct {
 	roles       []string
 	httpAddr    string
 	adminAddr   string
+	adminHosts  []string
+	pprof       bool
 	brokers     []string
 	security    securityConfig
 	databaseURL string
@@ -78,17 +85,19 @@ const day = 24 * time.Hour
 // shared are the settings of dev and serve alike. perHost is the default bound on
 // the streams of one host.
 func (c *config) shared(s *settings, perHost string) {
-	s.add("KRIB_HTTP_ADDR", "127.0.0.1:8080", "where the API listens", text(&c.httpAddr))
-	s.add("KRIB_ADMIN_ADDR", "127.0.0.1:9090", "where /metrics, /healthz, /readyz and /debug/pprof listen", text(&c.adminAddr))
-	s.add("KRIB_LOG_FORMAT", "text", "text or json", text(&c.logFormat))
-	s.add("LOG_LEVEL", "info", "debug, info, warn or error", text(&c.logLevel))
+	s.add("KRIB_HTTP_ADDR", "127.0.0.1:8080", "where the API listens", address(&c.httpAddr))
+	s.add("KRIB_ADMIN_ADDR", "127.0.0.1:9090", "where /metrics, /healthz and /readyz listen", address(&c.adminAddr))
+	s.addBool("KRIB_ADMIN_PPROF", "false", "have /debug/pprof on the admin listener too, for callers of this machine", &c.pprof)
+	s.add("KRIB_ADMIN_HOSTS", "", "public names by which the admin listener is called, separated by commas; addresses and private names need not be listed", hostNames(&c.adminHosts))
+	s.add("KRIB_LOG_FORMAT", "text", "text or json", logFormat(&c.logFormat))
+	s.add("LOG_LEVEL", "info", "debug, info, warn or error", logLevel(&c.logLevel))
 	c.topicSettings(s)
 	s.add("KRIB_BOOKING_TTL", "24h", "how long a host has to answer a request", duration(&c.bookingTTL, time.Second, 30*day))
 	s.add("KRIB_EXPIRY_EVERY", "2s", "how often to look for requests that have run out or need a reminder", duration(&c.expiryEvery, 100*time.Millisecond, time.Hour))
 	s.add("KRIB_CLEANUP_EVERY", "2h", "how often to remove what has expired (notifications, idempotency keys) and disable what has failed for too long", duration(&c.cleanUpEvery, time.Minute, 7*day))
 	s.add("KRIB_MAINTENANCE_EVERY", "24h", "how often to prepare the next month's partitions, drop old ones and forget Stripe's old events and old replays", duration(&c.maintenanceEvery, time.Minute, 7*day))
 	s.add("KRIB_ATTEMPTS_RETENTION", "2160h", "how long webhook attempts are kept, to the month", duration(&c.attemptsRetention, 31*day, 3650*day))
-	s.add("STRIPE_WEBHOOK_SECRET", "", "the signing secret of Stripe's webhook endpoint; without it Stripe is answered 503", func(v string) error {
+	s.addSecret("STRIPE_WEBHOOK_SECRET", "the signing secret of Stripe's webhook endpoint; without it Stripe is answered 503", func(v string) error {
 		c.stripeSecret = schemas.Secret(v)
 		return nil
 	})
@@ -110,7 +119,7 @@ func (c *config) shared(s *settings, perHost string) {
 }
 
 func (m *mailConfig) settings(s *settings) {
-	s.add("KRIB_SMTP_URL", "", "the server that takes mail: smtp://user:password@host:587, or smtps:// for TLS from the start; no mail without it", func(v string) error {
+	s.addSecret("KRIB_SMTP_URL", "the server that takes mail: smtp://user:password@host:587, or smtps:// for TLS from the start; no mail without it", func(v string) error {
 		m.server = nil
 		if v == "" {
 			return nil
@@ -160,12 +169,89 @@ func (c *config) topicSettings(s *settings) {
 }
 
 func (c *config) brokerSetting(s *settings) {
-	s.add("KRIB_KAFKA_BROKERS", "", "Kafka's bootstrap servers, separated by commas", list(&c.brokers))
+	s.add("KRIB_KAFKA_BROKERS", "", "Kafka's bootstrap servers, separated by commas", brokers(&c.brokers))
 	c.security.settings(s)
 }
 
 func (c *config) databaseSetting(s *settings) {
-	s.add("DATABASE_URL", "", "the Postgres to use: postgres://user:password@host:port/database", text(&c.databaseURL))
+	s.addSecret("DATABASE_URL", "the Postgres to use: postgres://user:password@host:port/database", func(v string) error {
+		c.databaseURL = v
+		if v == "" {
+			return nil
+		}
+		return store.CheckURL(v)
+	})
+}
+
+// checked takes text that passes a check, or none.
+func checked(p *string, check func(string) error) func(string) error {
+	return func(v string) error {
+		*p = v
+		if v == "" {
+			return nil
+		}
+		return check(v)
+	}
+}
+
+func logLevel(p *string) func(string) error {
+	return func(v string) error {
+		*p = v
+		_, err := telemetry.NewLogger(io.Discard, "text", v)
+		return err
+	}
+}
+
+func logFormat(p *string) func(string) error {
+	return func(v string) error {
+		*p = v
+		_, err := telemetry.NewLogger(io.Discard, v, "info")
+		return err
+	}
+}
+
+func brokers(p *[]string) func(string) error {
+	return func(v string) error {
+		_ = list(p)(v) // never fails
+		for _, b := range *p {
+			_, port, err := net.SplitHostPort(b)
+			if err == nil {
+				_, err = net.LookupPort("tcp", port)
+			}
+			if err != nil && strings.Contains(b, ":") { // without a port it is Kafka's own
+				return fmt.Errorf("%q must be an address and a port, such as broker-1:9092", b)
+			}
+		}
+		return nil
+	}
+}
+
+func hostNames(p *[]string) func(string) error {
+	return func(v string) error {
+		_ = list(p)(strings.ToLower(v)) // never fails
+		for _, name := range *p {
+			if strings.ContainsAny(name, "/:* ") {
+				return fmt.Errorf("%q must be a name such as krib-1.example.com, without a port", name)
+			}
+		}
+		return nil
+	}
+}
+
+// instance becomes a part of a member's name, to which Kafka has the rules of a
+// topic's name.
+func instance(p *string) func(string) error {
+	const longest = 100
+	return func(v string) error {
+		odd := func(r rune) bool {
+			return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", r)
+		}
+		if len(v) > longest || strings.ContainsFunc(v, odd) {
+			return fmt.Errorf("must have at most %d letters, digits, dots, hyphens and underscores", longest)
+		}
+		*p = v
+		return nil
+	}
 }
 
 func ladderText(l schemas.Ladder) string {
@@ -178,10 +264,21 @@ func ladderText(l schemas.Ladder) string {
 
 // secrets are what serve must be given; dev makes its own.
 func (c *config) secretSettings(s *settings) {
-	s.add("KRIB_MASTER_KEYS", "", "keys that seal secrets at rest: id:base64 of 32 bytes, the sealing one first", text(&c.masterKeys))
-	s.add("WEBHOOK_SECRET_KEY", "", "what the master key is derived from when KRIB_MASTER_KEYS is unset", text(&c.secretKey))
-	s.add("KRIB_JWT_SECRET", "", "HS256 secret of hosts' tokens", text(&c.jwtSecret))
-	s.add("KRIB_JWKS_URL", "", "the identity provider's key set for hosts' tokens", text(&c.jwksURL))
+	s.addSecret("KRIB_MASTER_KEYS", "keys that seal secrets at rest: id:base64 of 32 bytes, the sealing one first", checked(&c.masterKeys, func(v string) error {
+		_, err := seal.ParseRing(v)
+		return err
+	}))
+	s.addSecret("WEBHOOK_SECRET_KEY", "what the master key is derived from when KRIB_MASTER_KEYS is unset", checked(&c.secretKey, func(v string) error {
+		_, err := seal.DeriveRing(v)
+		return err
+	}))
+	s.addSecret("KRIB_JWT_SECRET", "HS256 secret of hosts' tokens", checked(&c.jwtSecret, func(v string) error {
+		if len(v) < auth.ShortestSecret {
+			return fmt.Errorf("must have at least %d bytes", auth.ShortestSecret)
+		}
+		return nil
+	}))
+	s.add("KRIB_JWKS_URL", "", "the identity provider's key set for hosts' tokens", checked(&c.jwksURL, isWebURL))
 	s.add("KRIB_JWT_ISSUER", "", "the iss that hosts' tokens must have", text(&c.issuer))
 	s.add("KRIB_JWT_AUDIENCE", "", "the aud that hosts' tokens must have; set it with KRIB_JWKS_URL, whose provider signs for other applications too", text(&c.audience))
 }
@@ -189,8 +286,8 @@ func (c *config) secretSettings(s *settings) {
 // reachSettings say where webhooks may go beyond the public internet.
 func (c *config) reachSettings(s *settings) {
 	s.add("KRIB_WEBHOOK_ALLOW_CIDRS", "", "private ranges that webhooks may go to", ranges(&c.allow))
-	s.add("KRIB_WEBHOOK_ALLOW_HTTP", "false", "let webhooks go to plain http", boolean(&c.allowHTTP))
-	s.add("KRIB_INSTANCE", "", "a stable ordinal of this process, unique in the installation", text(&c.instance))
+	s.addBool("KRIB_WEBHOOK_ALLOW_HTTP", "false", "let webhooks go to plain http", &c.allowHTTP)
+	s.add("KRIB_INSTANCE", "", "a stable ordinal of this process, unique in the installation", instance(&c.instance))
 }
 
 func (c *config) ring() (*seal.Ring, error) {
@@ -207,11 +304,11 @@ func (c *config) topics() []schemas.Topic {
 	return schemas.Topics(schemas.TopicOptions{Partitions: c.partitions, ReplayWindow: c.replayWindow, Ladder: c.ladder})
 }
 
-// check finds what no single setting can know.
+// check finds what no single setting can know, before anything is touched.
 func (c *config) check() error {
-	switch {
-	case len(c.brokers) == 0:
-		return fmt.Errorf("KRIB_KAFKA_BROKERS must be set (%w)", errUsage)
+	switch err := c.checkBrokers(); {
+	case err != nil:
+		return err
 	case c.databaseURL == "":
 		return fmt.Errorf("DATABASE_URL must be set (%w)", errUsage)
 	case c.has("push") && !c.has("api"):
@@ -219,7 +316,25 @@ func (c *config) check() error {
 	case c.has("api") && c.jwtSecret == "" && c.jwksURL == "":
 		return fmt.Errorf("KRIB_JWT_SECRET or KRIB_JWKS_URL must be set for the role api (%w)", errUsage)
 	}
+	if c.seals() {
+		if _, err := c.ring(); err != nil {
+			return err
+		}
+	}
 	return c.mail.check()
+}
+
+// seals is whether a role of this process seals secrets or opens them.
+func (c *config) seals() bool { return c.has("api") || c.has("deliver") }
+
+// checkBrokers also reads the files of certificates, which are read again when they
+// are used.
+func (c *config) checkBrokers() error {
+	if len(c.brokers) == 0 {
+		return fmt.Errorf("KRIB_KAFKA_BROKERS must be set (%w)", errUsage)
+	}
+	_, err := c.security.read()
+	return err
 }
 
 func parseRoles(p *[]string) func(string) error {

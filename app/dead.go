@@ -14,14 +14,18 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-// dead lists and shows the deliveries that were given up, and sends them on their
-// way again, straight from the topic webhook.dead.
-func dead(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
-	actions := map[string]func(context.Context, *deadCommand, []string) error{"list": listDead, "show": showDead, "requeue": requeueDead}
-	if len(args) == 0 || actions[args[0]] == nil {
-		return fmt.Errorf("say list, show or requeue (%w)", errUsage)
+// deadCommands list and show the deliveries that were given up, and send them on
+// their way again, straight from the topic webhook.dead.
+func deadCommands() []command {
+	part := func(name, does string, do func(context.Context, *deadCommand, []string) error) command {
+		return command{name: name, does: does, run: func(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
+			return do(ctx, &deadCommand{topicReader: newTopicReader("dead "+name, env, out, stderr)}, args)
+		}}
 	}
-	return actions[args[0]](ctx, &deadCommand{topicReader: newTopicReader("dead "+args[0], env, out, stderr)}, args[1:])
+	return []command{
+		part("list", "dead letters, without their payloads", listDead), part("show", "the whole of a dead letter", showDead),
+		part("requeue", "send dead letters on their way again", requeueDead),
+	}
 }
 
 // A deadCommand is what the three have in common.
@@ -165,7 +169,7 @@ func (d *deadCommand) confess(spoiled int) (err error) {
 
 // showDead prints the whole of a dead letter, one line of JSON for each of its runs.
 func showDead(ctx context.Context, d *deadCommand, args []string) error {
-	id, err := d.parse(args, "the id of a delivery; krib dead list shows them")
+	id, err := d.parse(args, "the id of a delivery, which krib dead list shows,")
 	if err != nil {
 		return err
 	}

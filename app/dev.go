@@ -58,19 +58,19 @@ const hostTokenLife = 30 * day
 // finds or brings, all roles, a seed and a sample receiver.
 func dev(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
 	c := devConfig{config: config{roles: slices.Clone(allRoles), allowHTTP: true, sseDrain: time.Second}}
-	s := newSettings("dev", stderr)
+	s := newSettings("dev")
 	c.shared(s, "0")
 	c.secretSettings(s)
 	c.databaseSetting(s)
-	s.add("KRIB_KAFKA_ADDR", "127.0.0.1:9092", "where the embedded broker listens", text(&c.kafkaAddr))
-	s.add("KRIB_RECEIVER_ADDR", "127.0.0.1:8099", "where the sample receiver listens", text(&c.receiverAddr))
+	s.add("KRIB_KAFKA_ADDR", "127.0.0.1:9092", "where the embedded broker listens", address(&c.kafkaAddr))
+	s.add("KRIB_RECEIVER_ADDR", "127.0.0.1:8099", "where the sample receiver listens", address(&c.receiverAddr))
 	s.add("KRIB_DATA_DIR", ".krib", "the folder that holds everything", text(&c.dataDir))
 	s.add("KRIB_WEBHOOK_ALLOW_CIDRS", "", "private ranges that webhooks may go to, beside loopback", ranges(&c.allow))
 	s.fs.BoolVar(&c.reset, "reset", false, "begin from nothing: delete what Krib keeps in the data folder first")
 	if err := s.parse(args, env); err != nil {
 		return err
 	}
-	if err := c.mail.check(); err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	c.issuer, c.audience = "", "" // the tokens that dev signs have neither
@@ -81,6 +81,20 @@ func dev(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) 
 		return err
 	}
 	return c.run(ctx, out, log)
+}
+
+// check finds what no single setting can know, before anything is touched.
+func (c *devConfig) check() error {
+	if c.reset && (c.databaseURL != "" || len(c.brokers) > 0) {
+		return fmt.Errorf("--reset empties the data folder, but DATABASE_URL and KRIB_KAFKA_BROKERS keep what they hold; "+
+			"unset them or empty them yourself (%w)", errUsage)
+	}
+	if len(c.brokers) > 0 {
+		if err := c.checkBrokers(); err != nil {
+			return err
+		}
+	}
+	return c.mail.check()
 }
 
 func (c *devConfig) run(ctx context.Context, out io.Writer, log *slog.Logger) error {
@@ -99,6 +113,10 @@ func (c *devConfig) run(ctx context.Context, out io.Writer, log *slog.Logger) er
 		c.masterKeys = id.MasterKeys
 	}
 
+	ring, err := c.ring()
+	if err != nil {
+		return err
+	}
 	listeners, err := c.listenAll(ctx)
 	if err != nil {
 		return err
@@ -136,13 +154,9 @@ func (c *devConfig) run(ctx context.Context, out io.Writer, log *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	ring, err := c.ring()
-	if err != nil {
-		return err
-	}
 	rc := &receiver{seen: map[string]int{}, secret: signingSecret(jobsDB, ring)}
 	g.Go(func() error {
-		return serveHTTP(servers, listeners.receiver, newServer(rc.handler(), writeTime), closeGrace)
+		return serveHTTP(servers, listeners.receiver, newServer(knownHost(rc.handler()), writeTime), closeGrace)
 	})
 
 	defer c.removeDevFile()
@@ -176,10 +190,6 @@ func (c *devConfig) openFolder(ctx context.Context, log *slog.Logger) (unlock fu
 	c.removeDevFile()
 	if !c.reset {
 		return unlock, nil
-	}
-	if c.databaseURL != "" || len(c.brokers) > 0 {
-		return nil, errors.Join(fmt.Errorf("--reset empties the data folder, but DATABASE_URL and KRIB_KAFKA_BROKERS keep what they hold; "+
-			"unset them or empty them yourself (%w)", errUsage), unlock())
 	}
 	if err := c.emptyFolder(ctx, log); err != nil {
 		return nil, errors.Join(err, unlock())

@@ -171,7 +171,7 @@ func TestWhatIsWrongWithTailAndExportIsOneLine(t *testing.T) {
 		{"--out is needed for parquet", "export --topic booking.events --format parquet", 2},
 		{"--until must be after --since", "export --topic booking.events --since 1h --until 2h", 2},
 		{"must be drop or hash", "tail --topic booking.events --redact all", 2},
-		{"16 characters", "tail --topic booking.events --redact hash --redact-key short", 2},
+		{"set KRIB_REDACT_KEY", "tail --topic booking.events --redact hash --redact-key short", 2},
 		{"too many", "export --topic booking.events please", 2},
 		{"no.such.topic", "tail --topic no.such.topic", 1},
 		{"no.such.topic", "export --topic no.such.topic", 1},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/url"
@@ -26,29 +25,21 @@ func forward(ctx context.Context, args []string, env Lookup, out, stderr io.Writ
 		dir   string
 		quiet bool
 	)
-	// The flag package answers a wrong value with the whole usage; here it is one line.
-	s := newSettings("listen", io.Discard)
+	s := newSettings("listen")
 	s.add("KRIB_API_URL", "", "the API to listen to; without it, the one that krib dev runs", text(&o.APIURL))
-	s.add("KRIB_API_KEY", "", "an agent's key with the scope "+schemas.ScopeEventsRead, secret(&o.APIKey))
+	s.addSecret("KRIB_API_KEY", "an agent's key with the scope "+schemas.ScopeEventsRead, secret(&o.APIKey))
 	s.add("KRIB_DATA_DIR", ".krib", "the folder of krib dev, whose dev.json says what is not given", text(&dir))
-	s.add("KRIB_SIGNING_SECRET", "", "what signs the requests, whsec_…; without it one is made and told", signingSecretText(&o.Secret))
-	s.add("KRIB_BEARER", "", "sent to the local URL as Authorization: Bearer", secret(&o.Bearer))
+	s.addSecret("KRIB_SIGNING_SECRET", "what signs the requests, whsec_…; without it one is made and printed", signingSecretText(&o.Secret))
+	s.addSecret("KRIB_BEARER", "sent to the local URL as Authorization: Bearer", secret(&o.Bearer))
 	s.fs.StringVar(&o.ForwardTo, "forward-to", "", "the local URL to post events to, such as http://127.0.0.1:3000/webhooks")
 	s.fs.Func("events", "only these types of event, separated by commas (default all)", eventList(&o.Types))
 	s.fs.Func("since", "begin with what happened then: a time as 2006-01-02T15:04:05Z, or 2h ago (default now)", moments(&o.Since))
 	s.fs.BoolVar(&o.JSON, "json", false, "print a line of JSON for each event")
 	s.fs.BoolVar(&quiet, "no-forward", false, "print only")
-	err := s.parse(args, env)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		s.fs.SetOutput(stderr)
-		s.fs.Usage()
+	if err := s.parse(args, env); err != nil {
 		return err
-	case err != nil:
-		return err
-	case s.fs.NArg() > 0:
-		return fmt.Errorf("%d arguments too many; flags begin with - (%w)", s.fs.NArg(), errUsage)
-	case (o.ForwardTo != "") == quiet:
+	}
+	if (o.ForwardTo != "") == quiet {
 		return fmt.Errorf("say --forward-to URL, or --no-forward to print only (%w)", errUsage)
 	}
 	if !quiet {

@@ -55,7 +55,7 @@ func TestWhatIsWrongWithListenIsOneLine(t *testing.T) {
 		{key, []string{"--forward-to", "http://localhost:3000/a#b"}, 2, "a fragment"},
 		{key, []string{"--no-forward", "--events", "booking.eaten"}, 2, "booking.eaten"},
 		{key, []string{"--no-forward", "--since", "yesterday"}, 2, "must be a time"},
-		{key, []string{"--no-forward", "--signing-secret", "whsec_short"}, 2, "signing-secret"},
+		{map[string]string{"KRIB_API_KEY": key["KRIB_API_KEY"], "KRIB_SIGNING_SECRET": "whsec_short"}, []string{"--no-forward"}, 2, "KRIB_SIGNING_SECRET"},
 		{key, []string{"--no-forward", "more"}, 2, "arguments too many"},
 		{key, []string{"--no-forward", "--api-url", nobody}, 1, "connection refused"},
 		{key, []string{"--no-forward", "--api-url", other.URL}, 1, "not Krib's API"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"slices"
@@ -18,25 +17,21 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-// keys makes, lists, ends and replaces agents' API keys, on the database itself:
+// keysCommands make, list, end and replace agents' API keys, on the database itself:
 // it is how the first key of an installation comes to be.
-func keys(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
-	actions := map[string]func(context.Context, *keysCommand, []string) error{
-		"create": createKey, "list": listKeys, "revoke": revokeKey, "rotate": rotateKey,
+func keysCommands() []command {
+	part := func(name, does string, do func(context.Context, *keysCommand, []string) error) command {
+		return command{name: name, does: does, run: func(ctx context.Context, args []string, env Lookup, out, _ io.Writer) error {
+			k := &keysCommand{s: newSettings("keys " + name), env: env, out: out}
+			k.c.databaseSetting(k.s)
+			k.s.fs.BoolVar(&k.asJSON, "json", false, "answer as JSON")
+			return do(ctx, k, args)
+		}}
 	}
-	if len(args) == 0 || actions[args[0]] == nil {
-		return fmt.Errorf("say create, list, revoke or rotate (%w)", errUsage)
+	return []command{
+		part("create", "make a key for an agent, and print it once", createKey), part("list", "keys with their limits, last use and state", listKeys),
+		part("revoke", "end a key", revokeKey), part("rotate", "replace a key by a new one, with an overlap", rotateKey),
 	}
-	// The flag package answers a wrong value with the whole usage; here it is one line.
-	k := &keysCommand{s: newSettings("keys "+args[0], io.Discard), env: env, out: out}
-	k.c.databaseSetting(k.s)
-	k.s.fs.BoolVar(&k.asJSON, "json", false, "answer as JSON")
-	err := actions[args[0]](ctx, k, args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		k.s.fs.SetOutput(stderr)
-		k.s.fs.Usage()
-	}
-	return err
 }
 
 // A keysCommand is what the four have in common.
@@ -54,28 +49,19 @@ var flagOf = map[string]string{
 	"rate_limit_per_minute": "--rate-limit", "expires_at": "--expires-in",
 }
 
-// parse reads the flags, before or after an id where one is needed.
+// parse reads the flags, and the id of a key where one is needed.
 func (k *keysCommand) parse(args []string, needsID bool) (schemas.KeyID, error) {
 	var id string
-	if needsID && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		id, args = args[0], args[1:]
-	}
-	if err := k.s.parse(args, k.env); err != nil {
-		return "", err
-	}
-	rest := k.s.fs.Args()
-	if needsID && id == "" && len(rest) > 0 { // the id ended the flags; there may be more behind it
-		id = rest[0]
-		if err := k.s.parse(rest[1:], k.env); err != nil {
-			return "", err
-		}
-		rest = k.s.fs.Args()
+	var err error
+	if needsID {
+		k.s.takes = " ID"
+		id, err = k.s.parseID(args, k.env, "the id of a key, which krib keys list shows,")
+	} else {
+		err = k.s.parse(args, k.env)
 	}
 	switch {
-	case len(rest) > 0:
-		return "", fmt.Errorf("%d arguments too many; flags begin with - (%w)", len(rest), errUsage)
-	case needsID && id == "":
-		return "", fmt.Errorf("the id of a key is needed; krib keys list shows them (%w)", errUsage)
+	case err != nil:
+		return "", err
 	case strings.HasPrefix(id, schemas.KeyPrefix): // a key would stand in the shell's history already; say no more of it
 		return "", fmt.Errorf("the id of a key is needed, not the key; krib keys list shows it (%w)", errUsage)
 	case k.c.databaseURL == "":

@@ -152,7 +152,7 @@ func TestWhatIsWrongWithAKeysCommandIsOneLineThatNamesTheFlag(t *testing.T) {
 	if code, _, errs := krib(t, testenv.PostgresURL(t), "keys", "list"); code != 1 || errs != "krib keys: the database is not at this version; run krib migrate first\n" {
 		t.Errorf("on an empty database it ends with %d: %s", code, errs)
 	}
-	if code, _, errs := krib(t, database, "keys", "create", "-h"); code != 0 || !strings.Contains(errs, "-scopes") || !strings.Contains(errs, "DATABASE_URL") {
+	if code, out, errs := krib(t, database, "keys", "create", "-h"); code != 0 || !strings.Contains(out, "-scopes") || !strings.Contains(out, "DATABASE_URL") {
 		t.Errorf("-h ends with %d: %s", code, errs)
 	}
 	db, err := store.Open(t.Context(), database, store.RoleJobs, 1)

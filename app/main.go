@@ -8,7 +8,6 @@ package app
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -22,26 +21,6 @@ import (
 
 // Lookup reads an environment variable, as os.LookupEnv.
 type Lookup func(string) (string, bool)
-
-const usage = `krib carries booking events to webhooks, dashboards and raw topics.
-
-  krib dev       everything in one process, with its own Kafka and Postgres
-  krib serve     the roles of a real installation (--roles)
-  krib migrate   bring the database to this version
-  krib topics    apply | diff: create and repair the topics, or say how they differ
-  krib schemas   list | show | register: the topics' schemas, and a registry for them
-  krib keys      create | list | revoke | rotate: the API keys of agents
-  krib listen    post an agent's events to a local URL, without a public address
-  krib replay    start | list | show | cancel: send events of the log to a subscription again
-  krib dead      list | show | requeue: what was given up, and another try
-  krib audit     prove from the topics that no delivery is missing
-  krib tail      print the records of a topic, and follow it
-  krib export    write a topic's records to ndjson or Parquet, also without personal data
-  krib bench     measure an installation on this machine
-  krib version   what this is
-
-krib COMMAND -h lists a command's flags and the variables behind them.
-`
 
 // Main runs one command and returns the exit status: 0 after a clean stop, 1
 // after a failure, 2 for a wrong use. It stops at SIGINT or SIGTERM; a second one
@@ -66,28 +45,25 @@ func limitMemory() {
 
 // Run is Main with a context in the place of signals.
 func Run(ctx context.Context, args []string, env Lookup, stdout, stderr io.Writer) int {
-	commands := map[string]func(context.Context, []string, Lookup, io.Writer, io.Writer) error{
-		"dev": dev, "serve": serve, "migrate": migrate, "topics": topics, "schemas": runSchemas, "keys": keys, "replay": runReplay, "dead": dead,
-		"audit": runAudit, "listen": forward, "tail": tail, "export": runExport, "bench": runBench, "version": printVersion,
-	}
+	root := commands()
 	if len(args) == 0 {
-		_, _ = fmt.Fprint(stderr, usage)
+		_, _ = io.WriteString(stderr, root.usage())
 		return 2
 	}
-	run, ok := commands[args[0]]
-	if !ok {
-		_, _ = fmt.Fprintf(stderr, "krib: there is no command %q\n\n%s", args[0], usage)
-		return 2
-	}
-	err := run(ctx, args[1:], env, stdout, stderr)
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
+	path, err := root.dispatch(ctx, args, env, stdout, stderr)
+	if err == nil {
 		return 0
-	case errors.Is(err, errUsage):
-		_, _ = fmt.Fprintf(stderr, "krib %s: %s\n", args[0], oneLine(err))
+	}
+	if help, ok := errors.AsType[*helpRequest](err); ok {
+		if _, err := io.WriteString(stdout, help.text); err != nil {
+			return 1
+		}
+		return 0
+	}
+	_, _ = fmt.Fprintf(stderr, "%s: %s\n", path, oneLine(err))
+	if errors.Is(err, errUsage) {
 		return 2
 	}
-	_, _ = fmt.Fprintf(stderr, "krib %s: %s\n", args[0], oneLine(err))
 	return 1
 }
 
@@ -107,7 +83,10 @@ func version() string {
 	return "2.0.0-dev"
 }
 
-func printVersion(_ context.Context, _ []string, _ Lookup, out, _ io.Writer) error {
+func printVersion(_ context.Context, args []string, env Lookup, out, _ io.Writer) error {
+	if err := newSettings("version").parse(args, env); err != nil {
+		return err
+	}
 	_, err := fmt.Fprintln(out, "krib", version())
 	return err
 }

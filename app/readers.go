@@ -3,10 +3,8 @@ package app
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/krib-ai/krib/internal/kafka"
@@ -30,37 +28,25 @@ func newTopicReader(command string, env Lookup, out, stderr io.Writer) *topicRea
 
 // newRecordReader is for a command that has a format of its own.
 func newRecordReader(command string, env Lookup, out, stderr io.Writer) *topicReader {
-	// The flag package answers a wrong value with the whole usage; here it is one line.
-	t := &topicReader{s: newSettings(command, io.Discard), env: env, out: out, stderr: stderr}
+	t := &topicReader{s: newSettings(command), env: env, out: out, stderr: stderr}
 	t.c.brokerSetting(t.s)
 	return t
 }
 
-// parse reads the flags, before or after an argument where one is needed.
+// parse reads the flags, and an argument where one is needed. The files of
+// certificates are read too, so that what is wrong with them comes before any
+// connection.
 func (t *topicReader) parse(args []string, needs string) (given string, err error) {
-	if needs != "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		given, args = args[0], args[1:]
+	if needs == "" {
+		err = t.s.parse(args, t.env)
+	} else {
+		t.s.takes = " ID"
+		given, err = t.s.parseID(args, t.env, needs)
 	}
-	if err := t.s.parse(args, t.env); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			t.s.fs.SetOutput(t.stderr)
-			t.s.fs.Usage()
-		}
+	if err != nil {
 		return "", err
 	}
-	rest := t.s.fs.Args()
-	if needs != "" && given == "" && len(rest) == 1 {
-		given, rest = rest[0], nil
-	}
-	switch {
-	case len(rest) > 0:
-		return "", fmt.Errorf("%d arguments too many; flags begin with - (%w)", len(rest), errUsage)
-	case needs != "" && given == "":
-		return "", fmt.Errorf("%s is needed (%w)", needs, errUsage)
-	case len(t.c.brokers) == 0:
-		return "", fmt.Errorf("KRIB_KAFKA_BROKERS must be set (%w)", errUsage)
-	}
-	return given, nil
+	return given, t.c.checkBrokers()
 }
 
 // kafka is how to reach the cluster, which must answer soon.

@@ -28,7 +28,7 @@ func (r *redaction) settings(s *settings) {
 		}
 		return nil
 	})
-	s.add("KRIB_REDACT_KEY", "", "the key of the hashes; the same key makes the same hashes. A random one without it", func(v string) error {
+	s.addSecret("KRIB_REDACT_KEY", "the key of the hashes; the same key makes the same hashes. A random one without it", func(v string) error {
 		if r.key = schemas.Secret(v); v != "" && len(v) < shortestKey {
 			return fmt.Errorf("must have %d characters at least", shortestKey)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,30 +16,23 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-// runReplay starts, lists, shows and ends replays, over the API: it is for agents as
-// much as for operators.
-func runReplay(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
-	actions := map[string]func(context.Context, *replayCommand, []string) error{
-		"start": startReplay, "list": listReplays, "show": showReplay, "cancel": cancelReplay,
+// replayCommands start, list, show and end replays, over the API: they are for agents
+// as much as for operators.
+func replayCommands() []command {
+	part := func(name, does string, do func(context.Context, *replayCommand, []string) error) command {
+		return command{name: name, does: does, run: func(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
+			c := &replayCommand{s: newSettings("replay " + name), env: env, out: out, stderr: stderr}
+			c.s.add("KRIB_API_URL", "http://127.0.0.1:8080", "where the API is", text(&c.apiURL))
+			c.s.addSecret("KRIB_API_KEY", "a key with the scope webhooks:manage", secret(&c.key))
+			c.s.fs.StringVar(&c.subscription, "subscription", "", "the id of the webhook subscription")
+			c.s.fs.BoolVar(&c.asJSON, "json", false, "answer as JSON")
+			return do(ctx, c, args)
+		}}
 	}
-	if len(args) == 0 || actions[args[0]] == nil {
-		return fmt.Errorf("say start, list, show or cancel (%w)", errUsage)
+	return []command{
+		part("start", "send events of the log once more, or count them", startReplay), part("list", "the replays of a subscription", listReplays),
+		part("show", "how far a replay is", showReplay), part("cancel", "end a replay", cancelReplay),
 	}
-	// The flag package answers a wrong value with the whole usage; here it is one line.
-	c := &replayCommand{s: newSettings("replay "+args[0], io.Discard), env: env, out: out, stderr: stderr}
-	c.s.add("KRIB_API_URL", "http://127.0.0.1:8080", "where the API is", text(&c.apiURL))
-	c.s.add("KRIB_API_KEY", "", "a key with the scope webhooks:manage", func(v string) error {
-		c.key = schemas.Secret(v)
-		return nil
-	})
-	c.s.fs.StringVar(&c.subscription, "subscription", "", "the id of the webhook subscription")
-	c.s.fs.BoolVar(&c.asJSON, "json", false, "answer as JSON")
-	err := actions[args[0]](ctx, c, args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		c.s.fs.SetOutput(stderr)
-		c.s.fs.Usage()
-	}
-	return err
 }
 
 // A replayCommand is what the four have in common.
@@ -54,34 +46,23 @@ type replayCommand struct {
 	asJSON       bool
 }
 
-// parse reads the flags, before or after the id of a replay where one is needed.
+// parse reads the flags, and the id of a replay where one is needed.
 func (c *replayCommand) parse(args []string, needsID bool) (id string, err error) {
-	if needsID && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		id, args = args[0], args[1:]
+	if needsID {
+		c.s.takes = " ID"
+		id, err = c.s.parseID(args, c.env, "the id of a replay, which krib replay list shows,")
+	} else {
+		err = c.s.parse(args, c.env)
 	}
-	if err := c.s.parse(args, c.env); err != nil {
-		return "", err
-	}
-	rest := c.s.fs.Args()
-	if needsID && id == "" && len(rest) > 0 { // the id ended the flags; there may be more behind it
-		id = rest[0]
-		if err := c.s.parse(rest[1:], c.env); err != nil {
-			return "", err
-		}
-		rest = c.s.fs.Args()
-	}
-	base, err := url.Parse(c.apiURL)
 	switch {
-	case len(rest) > 0:
-		return "", fmt.Errorf("%d arguments too many; flags begin with - (%w)", len(rest), errUsage)
-	case needsID && id == "":
-		return "", fmt.Errorf("the id of a replay is needed; krib replay list shows them (%w)", errUsage)
+	case err != nil:
+		return "", err
 	case c.subscription == "":
 		return "", fmt.Errorf("--subscription must be given (%w)", errUsage)
 	case c.key == "":
 		return "", fmt.Errorf("KRIB_API_KEY must be set (%w)", errUsage)
-	case err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https":
-		return "", fmt.Errorf("--api-url must be a URL such as https://api.example.com (%w)", errUsage)
+	case isWebURL(c.apiURL) != nil:
+		return "", fmt.Errorf("--api-url must be a URL such as https://api.example.com, without credentials (%w)", errUsage)
 	}
 	return id, nil
 }

@@ -17,14 +17,18 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-// runSchemas lists and shows the schemas of the topics, and puts them into a
+// schemasCommands list and show the schemas of the topics, and put them into a
 // registry that speaks Confluent's protocol.
-func runSchemas(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
-	actions := map[string]func(context.Context, *settings, []string, Lookup, io.Writer) error{"list": listSchemas, "show": showSchema, "register": registerSchemas}
-	if len(args) == 0 || actions[args[0]] == nil {
-		return fmt.Errorf("say list, show or register (%w)", errUsage)
+func schemasCommands() []command {
+	part := func(name, does string, do func(context.Context, *settings, []string, Lookup, io.Writer) error) command {
+		return command{name: name, does: does, run: func(ctx context.Context, args []string, env Lookup, out, _ io.Writer) error {
+			return do(ctx, newSettings("schemas "+name), args, env, out)
+		}}
 	}
-	return actions[args[0]](ctx, newSettings("schemas "+args[0], stderr), args[1:], env, out)
+	return []command{
+		part("list", "the schema of each topic", listSchemas), part("show", "the text of a schema", showSchema),
+		part("register", "put the topics' schemas into a registry", registerSchemas),
+	}
 }
 
 func listSchemas(_ context.Context, s *settings, args []string, env Lookup, out io.Writer) error {
@@ -43,14 +47,16 @@ func listSchemas(_ context.Context, s *settings, args []string, env Lookup, out 
 }
 
 func showSchema(_ context.Context, s *settings, args []string, env Lookup, out io.Writer) error {
-	if err := s.parse(args, env); err != nil {
+	s.takes = " SCHEMA"
+	name, err := s.parseOne(args, env)
+	if err != nil {
 		return err
 	}
 	names := schemas.SchemaNames()
-	if s.fs.NArg() != 1 || !slices.Contains(names, s.fs.Arg(0)) {
+	if !slices.Contains(names, name) {
 		return fmt.Errorf("say which schema: %s (%w)", strings.Join(names, ", "), errUsage)
 	}
-	b, err := schemas.Schema(s.fs.Arg(0))
+	b, err := schemas.Schema(name)
 	if err != nil {
 		return err
 	}
@@ -66,7 +72,7 @@ type registry struct {
 }
 
 func (r *registry) settings(s *settings) {
-	s.add("KRIB_SCHEMA_REGISTRY_URL", "", "the registry: https://user:password@host:port, with or without credentials", r.at)
+	s.addSecret("KRIB_SCHEMA_REGISTRY_URL", "the registry: https://user:password@host:port, with or without credentials", r.at)
 	s.add("KRIB_SCHEMA_COMPATIBILITY", "FORWARD", "what the registry demands of the next version of a subject: NONE, BACKWARD, FORWARD, FULL, or one of them with _TRANSITIVE",
 		func(v string) error {
 			if err := r.compat.UnmarshalText([]byte(v)); err != nil {

@@ -78,13 +78,16 @@ func TestEveryTopicsSchemaIsRegisteredOnce(t *testing.T) {
 	}
 }
 
+// at are the settings of a registry.
+func at(url string) map[string]string { return map[string]string{"KRIB_SCHEMA_REGISTRY_URL": url} }
+
 func TestASchemaThatChangedIsTheNextVersion(t *testing.T) {
 	r := registryAt(t)
 	older := `{"$id":"https://schemas.krib.ai/v1/booking-event.json","type":"object"}`
 	if _, _, err := r.RegisterSchema("booking.events-value", sr.Schema{Schema: older, Type: sr.TypeJSON}); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := schemasCommand(t, nil, "register", "--schema-registry-url", r.URL()); code != 0 {
+	if code, _, errs := schemasCommand(t, at(r.URL()), "register"); code != 0 {
 		t.Fatalf("ended with %d: %s", code, errs)
 	}
 	want, err := schemas.Schema(schemas.SchemaEvent)
@@ -161,18 +164,19 @@ func TestWhatIsWrongWithRegisteringIsOneLine(t *testing.T) {
 		args []string
 		code int
 		want string
+		env  map[string]string
 	}{
-		"no command":            {nil, 2, "say list, show or register"},
-		"an unknown one":        {[]string{"forget"}, 2, "say list, show or register"},
-		"no registry":           {[]string{"register"}, 2, "KRIB_SCHEMA_REGISTRY_URL: must be set"},
-		"no such level":         {[]string{"register", "--schema-registry-url", full.URL(), "--schema-compatibility", "SOME"}, 2, `--schema-compatibility: "SOME" must be NONE, BACKWARD`},
-		"no such flag":          {[]string{"register", "--registry", "x"}, 2, "registry"},
-		"a bad ladder":          {[]string{"register", "--schema-registry-url", full.URL(), "--retry-tiers", "soon"}, 2, "--retry-tiers"},
-		"no registry there":     {[]string{"register", "--schema-registry-url", page.URL}, 1, "the registry answered 404"},
-		"a registry's refusal":  {[]string{"register", "--schema-registry-url", full.URL()}, 1, "registering booking.events-value: the registry answered 409: Schema being registered is incompatible"},
-		"a schema that is none": {[]string{"show", "booking"}, 2, "booking-event, host-notification"},
+		"no command":            {nil, 2, "say list, show or register", nil},
+		"an unknown one":        {[]string{"forget"}, 2, "say list, show or register", nil},
+		"no registry":           {[]string{"register"}, 2, "KRIB_SCHEMA_REGISTRY_URL: must be set", nil},
+		"no such level":         {[]string{"register", "--schema-compatibility", "SOME"}, 2, `--schema-compatibility: "SOME" must be NONE, BACKWARD`, at(full.URL())},
+		"no such flag":          {[]string{"register", "--registry", "x"}, 2, "registry", nil},
+		"a bad ladder":          {[]string{"register", "--retry-tiers", "soon"}, 2, "--retry-tiers", at(full.URL())},
+		"no registry there":     {[]string{"register"}, 1, "the registry answered 404", at(page.URL)},
+		"a registry's refusal":  {[]string{"register"}, 1, "registering booking.events-value: the registry answered 409: Schema being registered is incompatible", at(full.URL())},
+		"a schema that is none": {[]string{"show", "booking"}, 2, "booking-event, host-notification", nil},
 	} {
-		code, _, errs := schemasCommand(t, nil, c.args...)
+		code, _, errs := schemasCommand(t, c.env, c.args...)
 		line := errs[strings.LastIndex(strings.TrimSuffix(errs, "\n"), "\n")+1:]
 		if code != c.code || !strings.Contains(line, c.want) || len(line) > 600 {
 			t.Errorf("%s: ended with %d: %q, want %d with %q", what, code, line, c.code, c.want)

@@ -24,7 +24,7 @@ type securityConfig struct {
 }
 
 func (c *securityConfig) settings(s *settings) {
-	s.add("KRIB_KAFKA_TLS", "false", "speak TLS to the brokers", boolean(&c.tls))
+	s.addBool("KRIB_KAFKA_TLS", "false", "speak TLS to the brokers", &c.tls)
 	s.add("KRIB_KAFKA_CA_FILE", "", "a PEM file of who signs the brokers' certificates; without it, those that this machine trusts", text(&c.caFile))
 	s.add("KRIB_KAFKA_CERT_FILE", "", "a PEM file of the certificate to show to the brokers, with KRIB_KAFKA_KEY_FILE", text(&c.certFile))
 	s.add("KRIB_KAFKA_KEY_FILE", "", "the PEM file of its key", text(&c.keyFile))
@@ -36,7 +36,7 @@ func (c *securityConfig) settings(s *settings) {
 		return nil
 	})
 	s.add("KRIB_KAFKA_USER", "", "as whom", text(&c.user))
-	s.add("KRIB_KAFKA_PASSWORD", "", "with which password", func(v string) error {
+	s.addSecret("KRIB_KAFKA_PASSWORD", "with which password", func(v string) error {
 		c.password = schemas.Secret(v)
 		return nil
 	})

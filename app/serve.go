@@ -23,7 +23,7 @@ const startTimeout = 2 * time.Minute
 // the database up to date and creates the topics that are missing.
 func serve(ctx context.Context, args []string, env Lookup, _, stderr io.Writer) error {
 	c := config{sseDrain: 3 * time.Second}
-	s := newSettings("serve", stderr)
+	s := newSettings("serve")
 	s.add("KRIB_ROLES", "all", "what this process does: all, or some of "+strings.Join(allRoles, ", "), parseRoles(&c.roles))
 	c.shared(s, "100")
 	c.databaseSetting(s)
@@ -84,9 +84,9 @@ func prepare(ctx context.Context, c *config, log *slog.Logger) error {
 	})
 }
 
-func migrate(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
+func migrate(ctx context.Context, args []string, env Lookup, out, _ io.Writer) error {
 	var c config
-	s := newSettings("migrate", stderr)
+	s := newSettings("migrate")
 	c.databaseSetting(s)
 	if err := s.parse(args, env); err != nil {
 		return err

@@ -2,8 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,47 +15,42 @@ import (
 
 type kafkaClient = kgo.Client
 
-// topics says how the topics differ from what they should be (diff), or makes them
-// so (apply), as far as nothing is lost and no key moves. Its exit status is 1 when
-// something differs in the end.
-func topics(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
-	if len(args) == 0 || (args[0] != "apply" && args[0] != "diff") {
-		return fmt.Errorf("say apply or diff (%w)", errUsage)
+// topicsCommands report how the topics differ from what they should be (diff), or make
+// them so (apply), as far as nothing is lost and no key moves. The exit status is 1
+// when something differs in the end.
+func topicsCommands() []command {
+	var force bool
+	apply := func(ctx context.Context, cl *kafkaClient, want []schemas.Topic, out io.Writer) error {
+		return applyTopics(ctx, cl, want, force, out)
 	}
-	var (
-		c     config
-		force bool
-	)
-	s := newSettings("topics "+args[0], io.Discard)
-	c.topicSettings(s)
-	if args[0] == "apply" {
-		s.fs.BoolVar(&force, "force", false, "shorten what is kept also where records are deleted for it")
+	return []command{
+		topicsCommand("apply", "create the topics that are missing and repair the others", apply, func(s *settings) {
+			s.fs.BoolVar(&force, "force", false, "shorten what is kept also where records are deleted for it")
+		}),
+		topicsCommand("diff", "report how the topics differ from what they should be", diffTopics, func(*settings) {}),
 	}
-	err := s.parse(args[1:], env)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		s.fs.SetOutput(stderr)
-		s.fs.Usage()
-		return err
-	case err != nil:
-		return err
-	case s.fs.NArg() > 0:
-		return fmt.Errorf("%d arguments too many; flags begin with - (%w)", s.fs.NArg(), errUsage)
-	case len(c.brokers) == 0:
-		return fmt.Errorf("KRIB_KAFKA_BROKERS must be set (%w)", errUsage)
-	}
-	log, err := telemetry.NewLogger(stderr, "text", "warn")
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	return withTopics(ctx, &c, log, func(want []schemas.Topic, cl *kafkaClient) error {
-		if args[0] == "apply" {
-			return applyTopics(ctx, cl, want, force, out)
+}
+
+func topicsCommand(name, does string, do func(context.Context, *kafkaClient, []schemas.Topic, io.Writer) error, flags func(*settings)) command {
+	return command{name: name, does: does, run: func(ctx context.Context, args []string, env Lookup, out, stderr io.Writer) error {
+		var c config
+		s := newSettings("topics " + name)
+		c.topicSettings(s)
+		flags(s)
+		if err := s.parse(args, env); err != nil {
+			return err
 		}
-		return diffTopics(ctx, cl, want, out)
-	})
+		if err := c.checkBrokers(); err != nil {
+			return err
+		}
+		log, err := telemetry.NewLogger(stderr, "text", "warn")
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		return withTopics(ctx, &c, log, func(want []schemas.Topic, cl *kafkaClient) error { return do(ctx, cl, want, out) })
+	}}
 }
 
 func diffTopics(ctx context.Context, cl *kafkaClient, want []schemas.Topic, out io.Writer) error {

@@ -2,11 +2,14 @@ package app_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/krib-ai/krib/app"
 	"github.com/krib-ai/krib/internal/kafka"
@@ -181,8 +184,8 @@ func TestWhatIsWrongWithACommandOnTheTopicsIsOneLine(t *testing.T) {
 			t.Errorf("without brokers %v ends with %d: %s", args, code, errs)
 		}
 	}
-	if code, _, errs := onTopics(t, c, "audit", "-h"); code != 0 || !strings.Contains(errs, "-grace") {
-		t.Errorf("-h ends with %d: %s", code, errs)
+	if code, out, errs := onTopics(t, c, "audit", "-h"); code != 0 || !strings.Contains(out, "-grace") || errs != "" {
+		t.Errorf("-h ends with %d: %s%s", code, out, errs)
 	}
 }
 
@@ -219,5 +222,58 @@ func TestTheAuditsStatusSaysWhetherAnythingIsMissing(t *testing.T) {
 	}
 	if code, _, _ := onTopics(t, c, "audit", "--since", "30m"); code != 0 {
 		t.Errorf("the event is not in the window, and it ended with %d", code)
+	}
+}
+
+// What was accepted and is on no topic is counted too: the account is complete only
+// when the outbox is, and ends with one line that says so.
+func TestTheAuditCountsTheOutbox(t *testing.T) {
+	t.Parallel()
+	c := testenv.Topics(t, nil)
+	database := testenv.Database(t)
+	db, err := pgx.Connect(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close(context.WithoutCancel(t.Context())) }()
+	vars := map[string]string{"KRIB_KAFKA_BROKERS": strings.Join(c.Config.Brokers, ","), "DATABASE_URL": database}
+	const row = `insert into outbox (topic, key, headers, value, created_at) values ('booking.events', 'k', '[]', '{}', now() - interval `
+	for _, step := range []struct {
+		sql, grace string
+		code       int
+		verdict    string
+	}{
+		{"select", "1m", 0, "complete: 0 deliveries of 0 events are accounted for; the outbox is empty"},
+		{row + "'5 seconds')", "1h", 0, "complete: 0 deliveries of 0 events are accounted for; the outbox has 1 row of the last 1h0m0s"},
+		{row + "'8 minutes')", "1m", 1, "incomplete: 2 rows in the outbox, the oldest since 8m"},
+		{"select", "0", 1, "incomplete: 2 rows in the outbox"},
+		{"delete from outbox", "0", 0, "; the outbox is empty"},
+		{"insert into outbox_stuck (id, topic, key, headers, value, created_at, error) values (1, 't', 'k', '[]', '', now(), 'too large')", "1m", 1, "incomplete: 1 row refused by Kafka"},
+	} {
+		if _, err := db.Exec(t.Context(), step.sql); err != nil {
+			t.Fatal(err)
+		}
+		code, out, errs := commandLine(t, vars, "audit", "--grace", step.grace)
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		if last := lines[len(lines)-1]; code != step.code || !strings.Contains(last, step.verdict) || (errs == "") != (code == 0) {
+			t.Errorf("after %s it ended with %d: %s%s, want %q", step.sql, code, out, errs, step.verdict)
+		}
+		code, out, _ = commandLine(t, vars, "audit", "--json", "--grace", step.grace)
+		var r struct {
+			Complete bool
+			Verdict  string
+			Outbox   *struct{ Rows int }
+		}
+		if err := json.Unmarshal([]byte(out), &r); err != nil || code != step.code || r.Complete != (code == 0) || !strings.Contains(r.Verdict, step.verdict) || r.Outbox == nil {
+			t.Errorf("as JSON it ended with %d, %v: %s", code, err, out)
+		}
+	}
+	delete(vars, "DATABASE_URL")
+	if code, out, _ := commandLine(t, vars, "audit"); code != 0 || !strings.HasSuffix(out, "; the outbox was not counted\n") {
+		t.Errorf("without a database it ended with %d: %s", code, out)
+	}
+	vars["DATABASE_URL"] = "postgres://krib@127.0.0.1:1/krib"
+	if code, _, errs := commandLine(t, vars, "audit"); code != 1 || !strings.Contains(errs, "Postgres") {
+		t.Errorf("with a database that is away it ended with %d: %s", code, errs)
 	}
 }

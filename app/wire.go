@@ -2,13 +2,10 @@ package app
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,9 +54,11 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		return err
 	}
 	kc.Instance, kc.Registry = c.instance, reg
-	ring, err := c.ring()
-	if err != nil {
-		return err
+	var ring *seal.Ring
+	if c.seals() {
+		if ring, err = c.ring(); err != nil {
+			return err
+		}
 	}
 	feed, life, err := describeTopics(ctx, kc)
 	if err != nil {
@@ -88,7 +87,13 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 			_ = g.Wait()
 		}
 	}()
-	checks := &readiness{db: apiDB, log: log}
+	health, err := kafka.NewHealth(kc)
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return health.Run(work) })
+	checks := &readiness{roles: c.roles, kafka: health.Err, postgres: apiDB.Ping, log: log}
+	reg.MustRegister(outbox.NewDepth(apiDB))
 
 	outboxSignal, sinkSignal := store.NewSignal(store.ChannelOutbox), store.NewSignal(store.ChannelSink)
 	g.Go(func() error { return outboxSignal.Run(work, apiDB, log) })
@@ -96,7 +101,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 
 	if c.has("relay") {
 		relay := outbox.New(outbox.Options{Kafka: kc, DatabaseURL: c.databaseURL, Signal: outboxSignal, Logger: log, Registry: reg})
-		checks.add("relay", relay.Ready)
+		checks.add("relay", "", relay.Ready)
 		g.Go(func() error { return relay.Run(work) })
 	}
 	if c.has("fanout") {
@@ -104,7 +109,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
-		checks.add("fanout", p.Ready)
+		checks.add("fanout", "", p.Ready)
 		g.Go(func() error { return p.Run(work) })
 	}
 	if c.has("deliver") {
@@ -114,7 +119,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
-		checks.add("deliver", w.Ready)
+		checks.add("deliver", "", w.Ready)
 		g.Go(func() error { return w.Run(work) })
 	}
 	if c.has("retry") {
@@ -139,7 +144,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 			return err
 		}
 		stream, wakeStream = hubStream{hub}, hub.Wake
-		checks.add("push", func(context.Context) error { return hub.Ready() })
+		checks.add("push", "", func(context.Context) error { return hub.Ready() })
 		g.Go(func() error {
 			defer close(hubStopped)
 			return hub.Run(apiCtx)
@@ -156,7 +161,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
-		checks.add("sinks/notifications", n.Ready)
+		checks.add("sinks", "notifications", n.Ready)
 		g.Go(func() error { return n.Run(work) })
 		a, err := attempts.New(attempts.Options{
 			Kafka: kc, DB: sinkDB, DisableAfter: c.disableAfter, Wake: outboxSignal.Wake, Logger: log, Registry: reg,
@@ -164,7 +169,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
-		checks.add("sinks/attempts", a.Ready)
+		checks.add("sinks", "attempts", a.Ready)
 		g.Go(func() error { return a.Run(work) })
 	}
 	if c.has("sinks") && c.mail.server != nil {
@@ -175,7 +180,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
-		checks.add("sinks/email", e.Ready)
+		checks.add("sinks", "email", e.Ready)
 		g.Go(func() error { return e.Run(work) })
 	}
 	if c.has("jobs") {
@@ -205,7 +210,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		if err != nil {
 			return err
 		}
-		checks.add("pull", events.Ready)
+		checks.add("api", "pull", events.Ready)
 		g.Go(func() error { return events.Run(apiCtx) })
 		h, err := handler(ctx, c, apiDB, ring, feed, outboxSignal, stream, events, checks, log, reg)
 		if err != nil {
@@ -221,7 +226,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 		close(apiStopped)
 	}
 	g.Go(func() error {
-		return serveHTTP(work, adminLn, newServer(admin(reg, checks), adminWriteTime), closeGrace)
+		return serveHTTP(work, adminLn, newServer(admin(reg, checks, c.pprof, c.adminHosts), adminWriteTime), closeGrace)
 	})
 
 	g.Go(func() error {
@@ -303,66 +308,3 @@ func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed
 		Topics: c.topics(), Pages: dashboard.Files, Docs: reference.Files, Ready: checks.now, Logger: log, Registry: reg, Version: version(),
 	}), nil
 }
-
-// readiness is whether this process can do its work at the moment.
-type readiness struct {
-	db     *store.DB
-	log    *slog.Logger
-	drain  atomic.Bool
-	names  []string
-	checks []func(context.Context) error
-}
-
-func (r *readiness) add(name string, check func(context.Context) error) {
-	r.names = append(r.names, name)
-	r.checks = append(r.checks, check)
-}
-
-var errDraining = errors.New("draining")
-
-// ask runs every check, within ctx.
-func (r *readiness) ask(ctx context.Context) error {
-	if r.drain.Load() {
-		return errDraining
-	}
-	if err := r.db.Ping(ctx); err != nil {
-		return fmt.Errorf("postgres: %w", err)
-	}
-	for i, check := range r.checks {
-		if err := check(ctx); err != nil {
-			return fmt.Errorf("%s: %w", r.names[i], err)
-		}
-	}
-	return nil
-}
-
-func (r *readiness) now() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	return r.ask(ctx)
-}
-
-// wait asks until everything is ready.
-func (r *readiness) wait(ctx context.Context) error {
-	t := time.NewTicker(20 * time.Millisecond)
-	defer t.Stop()
-	said := time.Now()
-	for {
-		err := r.ask(ctx)
-		if err == nil {
-			return nil
-		}
-		if time.Since(said) > sayAfter {
-			said = time.Now()
-			r.log.WarnContext(ctx, "not ready yet", slog.Any("error", err))
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.C:
-		}
-	}
-}
-
-// sayAfter is how long a start may take before what it waits for is logged.
-const sayAfter = 5 * time.Second

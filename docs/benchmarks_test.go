@@ -19,7 +19,7 @@ const benchmarks = "BENCHMARKS.md"
 func TestTheDocumentedFlagsOfTheBenchmarkAreItsOwn(t *testing.T) {
 	t.Parallel()
 	var help bytes.Buffer
-	if code := app.Run(t.Context(), []string{"bench", "-h"}, func(string) (string, bool) { return "", false }, io.Discard, &help); code != 0 {
+	if code := app.Run(t.Context(), []string{"bench", "-h"}, func(string) (string, bool) { return "", false }, &help, io.Discard); code != 0 {
 		t.Fatalf("it ended with %d: %s", code, &help)
 	}
 	defaults := map[string]string{}

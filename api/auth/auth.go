@@ -26,10 +26,13 @@ const (
 	Admin              = schemas.ScopeAdmin
 )
 
+// ShortestSecret is the least length of a JWTSecret in bytes.
+const ShortestSecret = 16
+
 // Options of an Auth. DB is required, and JWTSecret or JWKSURL.
 type Options struct {
 	DB *store.DB // in RoleAPI
-	// JWTSecret verifies hosts' tokens signed with HS256; at least 16 bytes.
+	// JWTSecret verifies hosts' tokens signed with HS256; it has [ShortestSecret] bytes or more.
 	JWTSecret []byte
 	// JWKSURL is the key set of an identity provider that signs hosts' tokens. It
 	// may be given beside a secret; its keys never verify a symmetric signature.
@@ -53,8 +56,8 @@ func New(ctx context.Context, o Options) (*Auth, error) {
 	if len(o.JWTSecret) == 0 && o.JWKSURL == "" {
 		return nil, errors.New("making the authentication: a JWT secret or a JWKS URL is needed")
 	}
-	if n := len(o.JWTSecret); n > 0 && n < 16 {
-		return nil, errors.New("making the authentication: the JWT secret must have at least 16 bytes")
+	if n := len(o.JWTSecret); n > 0 && n < ShortestSecret {
+		return nil, fmt.Errorf("making the authentication: the JWT secret must have at least %d bytes", ShortestSecret)
 	}
 	if o.KeyCache == 0 {
 		o.KeyCache = time.Second

@@ -41,6 +41,17 @@ type Options struct {
 	Grace time.Duration
 	// The consumer groups that read booking.events, webhook.deliveries and the tiers.
 	FanoutGroup, DeliverGroup, RetryGroup string
+	// Outbox counts what waits in the database for the relay. Without it the account
+	// begins at the topics, and its verdict says so.
+	Outbox func(context.Context) (Outbox, error)
+}
+
+// An Outbox is what was accepted and is on no topic.
+type Outbox struct {
+	Rows     int           `json:"rows"` // counted to a bound
+	Age      time.Duration `json:"-"`    // of the oldest
+	Oldest   float64       `json:"oldest_seconds"`
+	SetAside int           `json:"set_aside"` // rows that Kafka refused for good
 }
 
 // A Line is the account of one subscription. Matched is the sum of those up to
@@ -80,6 +91,13 @@ type Report struct {
 	Subscriptions []Line    `json:"subscriptions"`
 	Missing       []Missing `json:"missing"`
 	Notes         []string  `json:"notes"`
+	Outbox        *Outbox   `json:"outbox"` // nil where it was not counted
+	// Complete is whether everything that was accepted is accounted for, and Verdict the
+	// same as a sentence.
+	Complete bool   `json:"complete"`
+	Verdict  string `json:"verdict"`
+
+	grace time.Duration
 }
 
 // settle is how long after a subscription's change an event may have been matched
@@ -124,6 +142,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		bySub: map[schemas.SubscriptionID]int32{}, byAgent: map[schemas.AgentID][]int32{},
 		byEvent: map[hash]int32{}, wanted: map[hash]*want{}, trails: map[hash]*trail{},
 	}
+	waiting, err := o.outbox(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -135,7 +157,21 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		}
 	}
 	r := a.report()
-	return r, a.limits(ctx, r)
+	r.Outbox, r.grace = waiting, o.Grace
+	err = a.limits(ctx, r)
+	r.Complete, r.Verdict = r.Problem() == "", r.verdict()
+	return r, err
+}
+
+// outbox is counted first: what is published while the topics are read lies behind
+// their ends, and is in flight either way.
+func (o *Options) outbox(ctx context.Context) (*Outbox, error) {
+	if o.Outbox == nil {
+		return nil, nil
+	}
+	found, err := o.Outbox(ctx)
+	found.Oldest = found.Age.Seconds()
+	return &found, err
 }
 
 // positions asks for the groups' first and for the ends in the direction of the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/krib-ai/krib/schemas"
@@ -124,10 +125,58 @@ func (a *auditor) unknown() (n int) {
 	return n
 }
 
-// Problem is a sentence about what is missing, or empty.
+// Problem is a sentence about what is missing on the topics or stays in the outbox, or
+// empty. A row of the outbox that is younger than the grace is on its way.
 func (r *Report) Problem() string {
-	if len(r.Missing) == 0 {
-		return ""
+	var found []string
+	if n := len(r.Missing); n > 0 {
+		found = append(found, fmt.Sprintf("%d of the deliveries that had to be made are missing", n))
 	}
-	return fmt.Sprintf("%d of the deliveries that had to be made are missing", len(r.Missing))
+	if o := r.Outbox; o != nil && o.Rows > 0 && o.Age >= r.grace {
+		found = append(found, fmt.Sprintf("%s in the outbox, the oldest since %s: the relay does not publish them", rows(o.Rows), o.Age.Round(time.Second)))
+	}
+	if o := r.Outbox; o != nil && o.SetAside > 0 {
+		found = append(found, fmt.Sprintf("%s refused by Kafka and set aside in outbox_stuck", rows(o.SetAside)))
+	}
+	return strings.Join(found, "; ")
+}
+
+func rows(n int) string {
+	if n == 1 {
+		return "1 row"
+	}
+	return fmt.Sprintf("%d rows", n)
+}
+
+// verdict is the account in one line.
+func (r *Report) verdict() string {
+	if problem := r.Problem(); problem != "" {
+		return "incomplete: " + problem
+	}
+	var all Line
+	for i := range r.Subscriptions {
+		l := &r.Subscriptions[i]
+		all.Matched += l.Matched
+		all.Waiting += l.Waiting
+		all.InFlight += l.InFlight
+		all.Dead += l.Dead
+		all.Unknown += l.Unknown
+	}
+	text := fmt.Sprintf("complete: %d deliveries of %d events are accounted for", all.Matched, r.Events)
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{all.Waiting, "wait"}, {all.InFlight, "are in flight"}, {all.Dead, "are dead"}, {all.Unknown, "more are unknown"}} {
+		if part.n > 0 {
+			text += fmt.Sprintf(", %d %s", part.n, part.what)
+		}
+	}
+	switch o := r.Outbox; {
+	case o == nil:
+		return text + "; the outbox was not counted"
+	case o.Rows == 0:
+		return text + "; the outbox is empty"
+	default:
+		return text + fmt.Sprintf("; the outbox has %s of the last %s", rows(o.Rows), r.grace)
+	}
 }

@@ -93,7 +93,7 @@ func TestListenForwardsSignedEventsAndLosesNothingOverARestart(t *testing.T) {
 	env := append(kafkaEnv(t), database)
 	k := startBinary(t, dir, env...)
 	local := testenv.Receiver(t, nil)
-	d := listenHere(t, map[string]string{"KRIB_DATA_DIR": dir}, "--forward-to", local.URL()+"/hooks", "--signing-secret", listenSecret, "--bearer", "my-own-key")
+	d := listenHere(t, map[string]string{"KRIB_DATA_DIR": dir, "KRIB_SIGNING_SECRET": listenSecret, "KRIB_BEARER": "my-own-key"}, "--forward-to", local.URL()+"/hooks")
 	d.says(t, "listening to "+k.APIURL)
 	var bookings []string
 	seen := map[string]int{}

@@ -30,6 +30,13 @@ func (k *krib) replay(t *testing.T, args ...string) (code int, out, errs string)
 	return code, stdout.String(), stderr.String()
 }
 
+// withKey is the program as another caller sees it.
+func (k *krib) withKey(key string) *krib {
+	other := *k
+	other.APIKey = key
+	return &other
+}
+
 func (k *krib) replayed(t *testing.T, args ...string) string {
 	t.Helper()
 	code, out, errs := k.replay(t, args...)
@@ -199,7 +206,7 @@ func TestWhatIsWrongWithAReplayCommandIsOneLine(t *testing.T) {
 		"there is no webhook":     {"start", "--subscription", "s", "--since", "1h"},
 		"no webhook subscription": {"cancel", "r", "--subscription", "s"},
 		"calling the API":         {"list", "--subscription", "s", "--api-url", "http://127.0.0.1:1"},
-		"the API key is unknown":  {"list", "--subscription", "s", "--api-key", "krib_dev_00000000000000000000000000000000"},
+		"set KRIB_API_KEY":        {"list", "--subscription", "s", "--api-key", "krib_dev_00000000000000000000000000000000"},
 		"not as Krib's API":       {"list", "--subscription", "s", "--api-url", k.ReceiverURL},
 		"1 arguments too many":    {"list", "--subscription", "s", "x"},
 	} {
@@ -208,6 +215,15 @@ func TestWhatIsWrongWithAReplayCommandIsOneLine(t *testing.T) {
 		if !slices.Contains(known, code) || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, want) || strings.Contains(errs, "krib_dev_") {
 			t.Errorf("%v ended with %d: %q, want %q in it", args, code, errs, want)
 		}
+	}
+}
+
+func TestAReplayCommandWithAnUnknownKeyIsRefusedByTheAPI(t *testing.T) {
+	t.Parallel()
+	k := startHere(t)
+	code, _, errs := k.withKey("krib_dev_00000000000000000000000000000000").replay(t, "list", "--subscription", "s")
+	if code != 1 || !strings.Contains(errs, "the API key is unknown") || strings.Contains(errs, "krib_dev_") {
+		t.Errorf("ended with %d: %s", code, errs)
 	}
 }
 
