@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/internal/store"
@@ -42,7 +41,7 @@ func (s *server) availability(r *http.Request, p auth.Principal) (answer, error)
 		if err != nil {
 			return err
 		}
-		inquiry, err := producers.Inquire(&home, producers.Stay(q), time.Now())
+		inquiry, err := producers.Inquire(&home, producers.Stay(q), s.o.Producer.Now())
 		if err != nil {
 			return err
 		}
@@ -98,7 +97,7 @@ func (s *server) calculatePricing(r *http.Request, p auth.Principal) (answer, er
 		if err != nil {
 			return err
 		}
-		q, err = producers.PriceStay(&home, producers.Stay{CheckIn: in.CheckIn, CheckOut: in.CheckOut, Guests: in.Guests}, time.Now())
+		q, err = producers.PriceStay(&home, producers.Stay{CheckIn: in.CheckIn, CheckOut: in.CheckOut, Guests: in.Guests}, s.o.Producer.Now())
 		return err
 	})
 	if err != nil {

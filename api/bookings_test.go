@@ -271,7 +271,7 @@ func TestARefusedRequestDoesNotUseItsKeyUp(t *testing.T) {
 
 func TestABookingMovesThroughItsStates(t *testing.T) {
 	w := newWorld(t)
-	a := w.key("bookings:write", "bookings:read")
+	a := w.key("bookings:write", "bookings:read", "bookings:confirm")
 	id := a.book(7)
 	put := func(status string, headers ...string) reply {
 		return a.do("PUT", statusPath(id), map[string]any{"status": status}, headers...)
@@ -288,6 +288,7 @@ func TestABookingMovesThroughItsStates(t *testing.T) {
 	}
 	put("pending").refused(409, "illegal_status").is("current_status", "confirmed", "version", 3)
 	put("gone").refused(400, "invalid_status").is("allowed_values.0", "confirmed", "errors.0.field", "status")
+	w.travel(7)
 	put("no_show").want(200)
 	put("cancelled").refused(409, "illegal_status").is("current_status", "no_show")
 	if got := a.do("GET", statusPath(id), nil).want(200).is("data.status", "no_show").get("data.confirmed_at"); got == nil {
@@ -300,7 +301,7 @@ func TestABookingMovesThroughItsStates(t *testing.T) {
 
 func TestAChangeMayDependOnTheVersion(t *testing.T) {
 	w := newWorld(t)
-	a := w.key("bookings:write")
+	a := w.key("bookings:write", "bookings:confirm")
 	path := statusPath(a.book(7))
 	confirm := map[string]any{"status": "confirmed", "note": "unknown members are taken here"}
 	a.do("PUT", path, confirm, "If-Match", `"1"`).refused(409, "version_mismatch").is("version", 2, "current_status", "pending")
@@ -317,7 +318,7 @@ func TestAChangeMayDependOnTheVersion(t *testing.T) {
 
 func TestARequestThatRanOutCannotBeConfirmed(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.key("bookings:write", "bookings:read"), w.key("bookings:write")
+	a, b := w.key("bookings:write", "bookings:read", "bookings:confirm"), w.key("bookings:write")
 	id := a.book(7)
 	w.exec(`update bookings set expires_at = now() - interval '1 second'`)
 	a.do("PUT", statusPath(id), map[string]any{"status": "confirmed"}).refused(409, "booking_expired").is("current_status", "pending")

@@ -33,10 +33,12 @@ func TestAHostAnswersItsRequests(t *testing.T) {
 	if n := w.outbox() - before; n != 0 {
 		t.Errorf("%d outbox rows without a change", n)
 	}
+	w.travel(9)
 	act(stays, "complete", map[string]any{}).want(200).is("data.new_status", "completed", "data.version", 4)
 	act(stays, "no-show", nil).refused(409, "illegal_status").is("current_status", "completed")
 	act(stays, "cancel", nil).refused(409, "illegal_status")
 
+	w.travel(0)
 	declined, absent, cancelled := a.book(10), a.book(13), a.book(16)
 	act(declined, "decline", nil).want(200).is("data.new_status", "cancelled")
 	act(declined, "decline", nil).want(200).is("data.old_status", "cancelled", "data.version", 3)
@@ -44,7 +46,9 @@ func TestAHostAnswersItsRequests(t *testing.T) {
 	a.do("GET", statusPath(declined), nil).want(200).is("data.cancellation_reason", "declined by the host")
 	act(absent, "no-show", nil).refused(409, "illegal_status").is("current_status", "pending")
 	act(absent, "confirm", nil).want(200)
+	w.travel(13)
 	act(absent, "no-show", nil).want(200).is("data.new_status", "no_show")
+	w.travel(0)
 	act(cancelled, "confirm", map[string]any{"version": 2}).want(200)
 	act(cancelled, "cancel", map[string]any{"reason": "a burst pipe"}, "If-Match", `"2"`).refused(409, "version_mismatch").is("version", 3)
 	act(cancelled, "cancel", map[string]any{"reason": "a burst pipe"}, "If-Match", `"3"`).want(200)
@@ -55,7 +59,7 @@ func TestAHostAnswersItsRequests(t *testing.T) {
 // The event of a host's answer is that of the agent's, but for who did it.
 func TestTheHostsAnswerMakesTheEventOfTheAgents(t *testing.T) {
 	w := newWorld(t)
-	a, h := w.key("bookings:write"), w.host(hostOne)
+	a, h := w.key("bookings:write", "bookings:confirm"), w.host(hostOne)
 	one, two := a.book(7), a.book(10)
 	a.do("PUT", statusPath(one), map[string]any{"status": "confirmed"}).want(200)
 	h.do("POST", hostPath(hostOne, "/"+two+"/confirm"), nil).want(200)
@@ -196,7 +200,7 @@ func TestAHostsListRefusesWhatItCannotMean(t *testing.T) {
 
 func TestABookingThatTheCallerHasIsNotSentAgain(t *testing.T) {
 	w := newWorld(t)
-	a, h := w.key("bookings:write", "bookings:read"), w.host(hostOne)
+	a, h := w.key("bookings:write", "bookings:read", "bookings:confirm"), w.host(hostOne)
 	id := a.book(7)
 	for _, get := range []func(...string) reply{
 		func(headers ...string) reply { return a.do("GET", statusPath(id), nil, headers...) },

@@ -55,6 +55,8 @@ type model struct {
 	bookings []*stayModel
 	log      []string
 
+	today int // the producer's day, from day(0)
+
 	topic  *kgo.Client // reads booking.events
 	events map[string][]schemas.Event
 }
@@ -69,9 +71,10 @@ func TestTheAPIAgreesWithAPlainModel(t *testing.T) {
 	}
 	w := newWorld(t, func(o *api.Options) { o.Logger = slog.New(slog.DiscardHandler) }) // the model has a log of its own
 	m := &model{t: t, w: w, rand: rand.New(rand.NewPCG(seed, seed)), hosts: []client{w.host(hostOne), w.host(hostTwo)}, events: map[string][]schemas.Event{}}
+	m.leave()
 	m.publish()
 	for range 3 {
-		m.agents = append(m.agents, w.key("bookings:read", "bookings:write"))
+		m.agents = append(m.agents, w.key("bookings:read", "bookings:write", "bookings:confirm"))
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -225,6 +228,8 @@ func (m *model) changed(r reply, b *stayModel, mine bool, to, from schemas.Booki
 		r.refused(409, "illegal_status").is("current_status", b.status)
 	case to == schemas.Confirmed && b.ranOut:
 		r.refused(409, "booking_expired")
+	case m.early(b, to):
+		r.refused(409, "too_early").is("current_status", b.status, "version", b.version)
 	default:
 		r.want(200).is("data.old_status", b.status, "data.new_status", to, "data.version", b.version+1)
 		b.move(to, reason)
@@ -235,6 +240,23 @@ func (m *model) changed(r reply, b *stayModel, mine bool, to, from schemas.Booki
 var legal = map[schemas.BookingStatus]map[schemas.BookingStatus]bool{
 	schemas.Pending:   {schemas.Confirmed: true, schemas.Cancelled: true},
 	schemas.Confirmed: {schemas.Cancelled: true, schemas.Completed: true, schemas.NoShow: true},
+}
+
+// arrive sets the clock to some day of the next command's stay, or around it.
+func (m *model) arrive(b *stayModel) {
+	m.today = 0
+	if m.rand.IntN(3) > 0 {
+		m.today = max(0, b.in-1+m.rand.IntN(b.out-b.in+3))
+	}
+	m.w.travel(m.today)
+}
+
+// leave sets it back to the day of all other commands.
+func (m *model) leave() { m.today = 0; m.w.travel(0) }
+
+// early says whether a stay cannot be over yet, or its guest not be absent.
+func (m *model) early(b *stayModel, to schemas.BookingStatus) bool {
+	return to == schemas.Completed && m.today < b.out || to == schemas.NoShow && m.today < b.in
 }
 
 func (m *model) version(b *stayModel) (v int64, headers []string) {
@@ -252,6 +274,10 @@ func (m *model) put() {
 	}
 	to := []schemas.BookingStatus{schemas.Confirmed, schemas.Confirmed, schemas.Cancelled, schemas.Pending, schemas.Completed, schemas.NoShow}[m.rand.IntN(6)]
 	v, headers := m.version(b)
+	if to == schemas.Completed || to == schemas.NoShow {
+		m.arrive(b)
+		defer m.leave()
+	}
 	r := m.agents[agent].do("PUT", statusPath(b.id), map[string]any{"status": to, "reason": "because"}, headers...)
 	m.logf("agent %d wants %s to be %s at %d: %d", agent, b.id, to, v, r.status)
 	m.changed(r, b, agent == b.agent, to, "", v, "because")
@@ -272,6 +298,10 @@ func (m *model) answer() {
 		to, reason = schemas.Cancelled, "cancelled by the host"
 	}
 	v, headers := m.version(b)
+	if to == schemas.Completed || to == schemas.NoShow {
+		m.arrive(b)
+		defer m.leave()
+	}
 	id := []schemas.HostID{hostOne, hostTwo}[host]
 	r := m.hosts[host].do("POST", hostPath(id, "/"+b.id+"/"+action), nil, headers...)
 	m.logf("host %d says %s to %s at %d: %d", host, action, b.id, v, r.status)

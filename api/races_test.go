@@ -35,7 +35,7 @@ func (w *world) replica() *world {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := producers.New(producers.Options{DB: db, Ring: ring, AllowedAddress: func(netip.Addr) bool { return false }})
+	p := producers.New(producers.Options{DB: db, Ring: ring, Now: w.now, AllowedAddress: func(netip.Addr) bool { return false }})
 	other := *w
 	other.db, other.srv = db, httptest.NewServer(api.New(api.Options{DB: db, Producer: p, Auth: a, Logger: testenv.Logger(w.t)}))
 	w.t.Cleanup(other.srv.Close)

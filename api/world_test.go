@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,6 +52,7 @@ type world struct {
 	registry *prometheus.Registry
 	agents   int
 	ready    error
+	clock    *atomic.Pointer[time.Time] // the producer's, where a test has set it
 	streamed chan visit
 	listed   []*sdk.Tool // once a test has asked
 }
@@ -91,7 +93,7 @@ func (ends) State() api.StreamState {
 
 func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 	t.Helper()
-	w := &world{t: t, url: testenv.Database(t), registry: prometheus.NewRegistry(), streamed: make(chan visit, 1)}
+	w := &world{t: t, url: testenv.Database(t), registry: prometheus.NewRegistry(), streamed: make(chan visit, 1), clock: new(atomic.Pointer[time.Time])}
 	var err error
 	if w.sql, err = pgxpool.New(t.Context(), w.url); err != nil {
 		t.Fatal(err)
@@ -109,7 +111,8 @@ func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 		t.Fatal(err)
 	}
 	p := producers.New(producers.Options{
-		DB: w.db, Ring: ring, Feed: schemas.Feed{TopicID: "feed", Partitions: 12}, AllowHTTP: true, AllowedAddress: func(a netip.Addr) bool { return a.IsLoopback() },
+		DB: w.db, Ring: ring, Feed: schemas.Feed{TopicID: "feed", Partitions: 12}, AllowHTTP: true, Now: w.now,
+		AllowedAddress: func(a netip.Addr) bool { return a.IsLoopback() },
 	})
 	a, err := auth.New(t.Context(), auth.Options{DB: w.db, JWTSecret: jwtSecret, KeyCache: time.Nanosecond})
 	if err != nil {
@@ -129,6 +132,20 @@ func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 	held(t, w.srv.Client())
 	return w
 }
+
+func (w *world) now() time.Time {
+	if at := w.clock.Load(); at != nil {
+		return *at
+	}
+	return time.Now()
+}
+
+// at sets the producer's clock.
+func (w *world) at(t time.Time) { w.clock.Store(&t) }
+
+// travel sets it to n days from today, counted as day does: to noon, which is that
+// day in Dubai too.
+func (w *world) travel(n int) { w.at(schemas.Date(day(n)).Time().Add(12 * time.Hour)) }
 
 func topics() []schemas.Topic {
 	return schemas.Topics(schemas.TopicOptions{Partitions: 12, ReplayWindow: 720 * time.Hour, Ladder: schemas.DefaultLadder()})

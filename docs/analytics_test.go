@@ -39,7 +39,7 @@ func TestEveryBlockForAnalystsIsTested(t *testing.T) {
 	}
 }
 
-// A history is what the topics say of three bookings and their webhooks.
+// A history is what the topics say of six bookings and their webhooks.
 func history(t *testing.T) *testenv.Cluster {
 	t.Helper()
 	c := testenv.Topics(t, nil)
@@ -54,6 +54,14 @@ func history(t *testing.T) *testenv.Cluster {
 		e := schemas.Event{
 			ID: schemas.EventID(fmt.Sprintf("evt_%s_%d", id, version)), Type: kind, Version: version, OccurredAt: at.Add(after),
 			Actor: schemas.Actor{Kind: schemas.ActorHost, ID: "host_1"}, Booking: b, Changed: []string{},
+		}
+		switch id {
+		case "bkg_4":
+			e.Actor = schemas.Actor{Kind: schemas.ActorAgent, ID: "agent_1"}
+		case "bkg_5":
+			e.Actor = schemas.Actor{Kind: schemas.ActorAgent, ID: "agent_9", Platform: true}
+		case "bkg_6":
+			e.Actor, e.AutoApproved = schemas.Actor{Kind: schemas.ActorAgent, ID: "agent_1"}, true
 		}
 		if b.CancellationReason == "expired" {
 			e.Actor = schemas.Actor{Kind: schemas.ActorSystem, ID: "expiry"}
@@ -72,6 +80,11 @@ func history(t *testing.T) *testenv.Cluster {
 		confirmed(30 * time.Minute)(b)
 		b.PaymentStatus = schemas.Paid
 	})
+	// Nobody waited for a host here: a key that may confirm did, and the host's settings.
+	for _, id := range []schemas.BookingID{"bkg_4", "bkg_5", "bkg_6"} {
+		write(id, 1, schemas.BookingCreated, 0, func(*schemas.Booking) {})
+		write(id, 2, schemas.BookingConfirmed, time.Second, confirmed(time.Second))
+	}
 	write("bkg_3", 2, schemas.BookingCancelled, time.Hour, func(b *schemas.Booking) { b.Status, b.CancellationReason = schemas.Cancelled, "expired" })
 	attempts(t, c, at)
 	return c
@@ -141,16 +154,16 @@ func TestTheDocumentForAnalystsIsRun(t *testing.T) {
 	c := history(t)
 	d := newDesk(t, c.Config.Brokers)
 
-	if out := d.run(t, "tail.sh"); strings.Count(out, "\n") != 7+7+2 || strings.Count(out, "amira@example.com") != 7+2 {
+	if out := d.run(t, "tail.sh"); strings.Count(out, "\n") != 13+13+2 || strings.Count(out, "amira@example.com") != 13+2 {
 		t.Errorf("krib tail says\n%s", out)
 	}
 	if _, err := exec.LookPath("kcat"); err != nil {
 		t.Log("NOT RUN: what the document says for kcat, which is not installed: apt-get install kcat")
-	} else if out := d.run(t, "kcat.sh"); strings.Count(out, `"type":"booking.created"`) != 3 || strings.Count(out, `"topic":"webhook.attempts"`) != 8 || !strings.Contains(out, "3 partitions") {
+	} else if out := d.run(t, "kcat.sh"); strings.Count(out, `"type":"booking.created"`) != 6 || strings.Count(out, `"topic":"webhook.attempts"`) != 8 || !strings.Contains(out, "3 partitions") {
 		t.Errorf("kcat says\n%s", out)
 	}
 	d.run(t, "export.sh")
-	if b := d.file(t, "events.ndjson"); bytes.Count(b, []byte("\n")) != 7 || bytes.Contains(b, []byte("Amira")) {
+	if b := d.file(t, "events.ndjson"); bytes.Count(b, []byte("\n")) != 13 || bytes.Contains(b, []byte("Amira")) {
 		t.Errorf("of events the export says\n%s", b)
 	}
 	if b := d.file(t, "attempts.ndjson"); bytes.Count(b, []byte("\n")) != 8 || bytes.Contains(b, []byte("Amira")) {
@@ -161,7 +174,7 @@ func TestTheDocumentForAnalystsIsRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := "bookings\tconfirmed\tpaid\tcompleted\tcancelled\texpired\n3\t2\t1\t0\t1\t1\n" +
+	want := "bookings\tconfirmed\tpaid\tcompleted\tcancelled\texpired\n6\t5\t1\t0\t1\t1\n" +
 		"bookings\tmedian\tlongest\n2\t1200.0\t1800.0\n" +
 		"agent\tdeliveries\tdelivered\tpercent\tattempts\nagent_1\t2\t1\t50.0\t1.5\nagent_2\t1\t1\t100.0\t1.0\n"
 	if out := d.run(t, "ask.sh"); out != want {

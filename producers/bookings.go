@@ -40,7 +40,7 @@ const maxAhead = 730
 // others get a Conflict.
 func (p *Producer) CreateBooking(ctx context.Context, s store.Scope, o *Once, in NewBooking) (BookingAnswer, error) {
 	a, err := once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (BookingAnswer, error) {
-		c := change{tx: tx, actor: actor(s), now: schemas.Stamp(time.Now())}
+		c := change{tx: tx, actor: actor(s), now: p.Now()}
 		stay, err := tx.LockStay(ctx, in.PropertyID, in.CheckIn, in.CheckOut)
 		if err == nil {
 			err = checkStay(&stay.Property, &in, c.now)
@@ -242,60 +242,4 @@ func (c *change) expire(ctx context.Context, b *schemas.Booking) error {
 	sys := *c
 	sys.actor = schemas.Actor{Kind: schemas.ActorSystem, ID: "expiry"}
 	return sys.move(ctx, b, schemas.Cancelled, "expired")
-}
-
-// A StatusChange asks for another status. IfVersion, when set, must be the
-// booking's version, and From, when set, its status.
-type StatusChange struct {
-	To, From  schemas.BookingStatus
-	Reason    string
-	IfVersion *int64
-}
-
-// A StatusAnswer is the booking after the change and its status before.
-type StatusAnswer struct {
-	Booking schemas.Booking
-	Old     schemas.BookingStatus
-}
-
-// ChangeStatus moves a booking by its state machine. The same status again
-// changes nothing, emits nothing and is no error.
-func (p *Producer) ChangeStatus(ctx context.Context, s store.Scope, id schemas.BookingID, in StatusChange) (StatusAnswer, error) {
-	return update(ctx, p, s, func(ctx context.Context, tx *store.Tx) (StatusAnswer, error) {
-		b, err := tx.LockBooking(ctx, id)
-		if err != nil {
-			return StatusAnswer{}, err
-		}
-		a := StatusAnswer{Booking: b, Old: b.Status}
-		now := schemas.Stamp(time.Now())
-		switch {
-		case in.IfVersion != nil && *in.IfVersion != b.Version:
-			return a, conflict("version_mismatch", &b, "the booking is at version %d", b.Version)
-		case b.Status == in.To:
-			return a, nil
-		case in.From != "" && b.Status != in.From:
-			return a, conflict("illegal_status", &b, "this takes a %s booking, and it is %s", in.From, b.Status)
-		case !b.Status.CanBecome(in.To):
-			return a, conflict("illegal_status", &b, "a %s booking cannot become %s", b.Status, in.To)
-		case in.To == schemas.Confirmed && expired(&b, now):
-			return a, ranOut(&b)
-		}
-		c := change{tx: tx, actor: actor(s), now: now}
-		if c.host, err = tx.HostPolicy(ctx, b.HostID); err != nil {
-			return a, err
-		}
-		err = c.move(ctx, &b, in.To, in.Reason)
-		a.Booking = b
-		return a, err
-	})
-}
-
-func conflict(code string, b *schemas.Booking, format string, args ...any) error {
-	e := schemas.Errorf(schemas.Conflict, code, format, args...)
-	e.Extra = map[string]any{"current_status": b.Status, "version": b.Version}
-	return e
-}
-
-func ranOut(b *schemas.Booking) error {
-	return conflict("booking_expired", b, "the request ran out at %s", b.ExpiresAt.Format(time.RFC3339))
 }

@@ -3,7 +3,6 @@ package producers
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/schemas"
@@ -38,7 +37,7 @@ type PaymentAnswer struct {
 // refused, since it does not add up.
 func (p *Producer) RecordPayment(ctx context.Context, s store.Scope, o *Once, id schemas.BookingID, in NewPayment) (PaymentAnswer, error) {
 	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (PaymentAnswer, error) {
-		c := change{tx: tx, actor: actor(s), now: schemas.Stamp(time.Now())}
+		c := change{tx: tx, actor: actor(s), now: p.Now()}
 		return c.pay(ctx, id, in)
 	})
 }
@@ -58,7 +57,7 @@ func (p *Producer) RecordStripe(ctx context.Context, e StripeEvent) (bool, error
 		if err != nil || !mine {
 			return false, err
 		}
-		c := change{tx: tx, actor: schemas.Actor{Kind: schemas.ActorSystem, ID: "stripe"}, now: schemas.Stamp(time.Now())}
+		c := change{tx: tx, actor: schemas.Actor{Kind: schemas.ActorSystem, ID: "stripe"}, now: p.Now()}
 		a, err := c.pay(ctx, e.BookingID, e.Payment)
 		return !a.Repeated, err
 	})

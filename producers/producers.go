@@ -37,6 +37,9 @@ type Options struct {
 	// Wake is called after each commit that wrote to the outbox. It must not block;
 	// nil for nothing.
 	Wake func()
+	// Now is the clock by which rules of time are decided: what is past, what has run
+	// out, what a stay may become. Default time.Now.
+	Now func() time.Time
 }
 
 // A Producer runs commands. It is safe for concurrent use.
@@ -53,11 +56,17 @@ func New(o Options) *Producer {
 	if o.Wake == nil {
 		o.Wake = func() {}
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.AllowedAddress == nil {
 		o.AllowedAddress = func(netip.Addr) bool { return false }
 	}
 	return &Producer{o: o}
 }
+
+// Now is the moment by the producer's clock, as records hold it.
+func (p *Producer) Now() time.Time { return schemas.Stamp(p.o.Now()) }
 
 // Once identifies a request by its Idempotency-Key: the first one runs the
 // command, the others get its answer for 24 hours. A nil *Once runs always.
@@ -151,5 +160,5 @@ func actor(s store.Scope) schemas.Actor {
 	if s.Host != "" {
 		return schemas.Actor{Kind: schemas.ActorHost, ID: string(s.Host)}
 	}
-	return schemas.Actor{Kind: schemas.ActorAgent, ID: string(s.Agent)}
+	return schemas.Actor{Kind: schemas.ActorAgent, ID: string(s.Agent), Platform: s.Platform}
 }

@@ -3,7 +3,6 @@ package producers
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/schemas"
@@ -36,7 +35,7 @@ func (p *Producer) ChangeSettings(ctx context.Context, s store.Scope, in Setting
 			return have, err
 		}
 		in.apply(&have)
-		now := schemas.Stamp(time.Now())
+		now := p.Now()
 		have.UpdatedAt = &now
 		tx.SaveHostSettings(s.Host, &have)
 		return have, nil
@@ -102,7 +101,7 @@ func (p *Producer) AutoApprove(ctx context.Context, s store.Scope, id schemas.Bo
 		if err != nil {
 			return ApprovalAnswer{}, err
 		}
-		c := change{tx: tx, actor: actor(s), now: schemas.Stamp(time.Now()), auto: true}
+		c := change{tx: tx, actor: actor(s), now: p.Now(), auto: true}
 		switch {
 		case b.Status != schemas.Pending:
 			return ApprovalAnswer{}, schemas.Errorf(schemas.Rule, "not_pending", "the booking is %s; only a pending one can be approved", b.Status)

@@ -82,6 +82,9 @@ const (
 type Actor struct {
 	Kind ActorKind `json:"kind"`
 	ID   string    `json:"id"`
+	// Platform says that an agent acted with a key of the platform, which may change
+	// every agent's bookings.
+	Platform bool `json:"platform,omitempty"`
 }
 
 // ReminderKind says why host.response_needed was sent.

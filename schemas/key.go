@@ -7,11 +7,13 @@ import (
 	"slices"
 )
 
-// The scopes that an API key may carry. ScopeAdmin implies all others, and only a
+// The scopes that an API key may carry. bookings:confirm is for keys that answer in a
+// host's place: with bookings:write alone an agent asks, and its host decides. ScopeAdmin implies all others, and only a
 // platform key may have it.
 const (
 	ScopeBookingsRead       = "bookings:read"
 	ScopeBookingsWrite      = "bookings:write"
+	ScopeBookingsConfirm    = "bookings:confirm"
 	ScopeWebhooksManage     = "webhooks:manage"
 	ScopeNotificationsWrite = "notifications:write"
 	ScopeEventsRead         = "events:read"
@@ -20,7 +22,7 @@ const (
 
 // Scopes are all there are.
 func Scopes() []string {
-	return []string{ScopeBookingsRead, ScopeBookingsWrite, ScopeWebhooksManage, ScopeNotificationsWrite, ScopeEventsRead, ScopeAdmin}
+	return []string{ScopeBookingsRead, ScopeBookingsWrite, ScopeBookingsConfirm, ScopeWebhooksManage, ScopeNotificationsWrite, ScopeEventsRead, ScopeAdmin}
 }
 
 // Allows says whether a key with these scopes may do what needs the wanted one.

@@ -20,6 +20,7 @@ import (
 const (
 	BookingsRead       = schemas.ScopeBookingsRead
 	BookingsWrite      = schemas.ScopeBookingsWrite
+	BookingsConfirm    = schemas.ScopeBookingsConfirm
 	WebhooksManage     = schemas.ScopeWebhooksManage
 	NotificationsWrite = schemas.ScopeNotificationsWrite
 	EventsRead         = schemas.ScopeEventsRead
@@ -86,7 +87,10 @@ type Principal struct {
 
 // Scope is what the principal's transactions may see.
 func (p Principal) Scope() store.Scope {
-	return store.Scope{Agent: p.Agent, Platform: p.Platform, Host: p.Host, Admin: p.Platform && p.May(Admin)}
+	return store.Scope{
+		Agent: p.Agent, Platform: p.Platform, Host: p.Host, Admin: p.Platform && p.May(Admin),
+		Confirms: p.Host != "" || p.Platform || p.May(BookingsConfirm),
+	}
 }
 
 // May says whether the principal's key carries the scope.

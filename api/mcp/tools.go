@@ -62,7 +62,8 @@ var tools = []tool{
 	},
 	{
 		name: "change_booking_status", title: "Confirm, cancel or complete a booking", operation: "changeStatus", hints: settles,
-		about: "Moves a booking: pending to confirmed or cancelled, confirmed to cancelled, completed or no_show. Cancelling cannot be undone; ask the guest first. " +
+		about: "Moves a booking: pending to confirmed or cancelled, confirmed to cancelled, completed or no_show. Confirming is the host's: it needs a key with bookings:confirm. A stay is completed from its check_out day on and a guest " +
+			"a no_show from the check_in day on, at the property. Cancelling cannot be undone; ask the guest first. " +
 			"With version the change is refused if the booking has changed since. The same status again changes nothing.",
 	},
 	{

@@ -72,6 +72,8 @@ var (
 	actorMembers = map[string]member{
 		"kind": text(func(a *schemas.Actor) schemas.ActorKind { return a.Kind }),
 		"id":   text(func(a *schemas.Actor) string { return a.ID }),
+
+		"platform": truth(func(a *schemas.Actor) bool { return a.Platform }),
 	}
 	paymentMembers = map[string]member{
 		"method":     text(func(p *schemas.Payment) string { return p.Method }),

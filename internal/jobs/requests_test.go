@@ -25,7 +25,7 @@ import (
 
 const ttl = 24 * time.Hour
 
-var agent = store.Scope{Agent: "agent_1", Platform: true}
+var agent = store.Scope{Agent: "agent_1", Platform: true, Confirms: true}
 
 // A world is a database with a home for each request, and the commands on it.
 type world struct {

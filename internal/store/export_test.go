@@ -2,6 +2,9 @@ package store
 
 import "context"
 
+// Migrations are the files, for tests of one of them.
+var Migrations = migrations
+
 // RowsRead grows with the rows of a table that this session fetches, by scans and
 // by indexes, as Postgres counts them. Only differences within a transaction mean
 // something.

@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"io/fs"
 	"net/url"
 	"strings"
 	"sync"
@@ -10,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/pressly/goose/v3"
 
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/internal/testenv"
@@ -19,15 +24,15 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-func exec(t *testing.T, db, sql string) {
+func exec(t *testing.T, db, query string) {
 	t.Helper()
 	c, err := pgx.Connect(t.Context(), db)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }()
-	if _, err := c.Exec(t.Context(), sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
+	if _, err := c.Exec(t.Context(), query); err != nil {
+		t.Fatalf("%s: %v", query, err)
 	}
 }
 
@@ -74,6 +79,69 @@ func TestAPlainOwnerCanMigrateAndServe(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// schemaAt goes to a version of the schema, and back up to the last one.
+func schemaAt(t *testing.T, url string, version int64) (up func()) {
+	t.Helper()
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	files, err := fs.Sub(store.Migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.DownTo(t.Context(), version); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if _, err := p.Up(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What confirmed before goes on confirming; what is over, or never could, gets nothing.
+func TestKeysInUseGoOnConfirmingAfterTheMigration(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	up := schemaAt(t, url, 18)
+	exec(t, url, `insert into agents (id, name) values ('a', 'A')`)
+	exec(t, url, `insert into api_keys (id, agent_id, name, key_hash, key_prefix, scopes, platform, revoked_at, expires_at, rate_limit_per_minute) values
+		('live', 'a', 'k', sha256('1'), 'p', '{bookings:read,bookings:write}', false, null, null, 0),
+		('ends', 'a', 'k', sha256('2'), 'p', '{bookings:write}', false, null, now() + interval '1 hour', 0),
+		('platform', 'a', 'k', sha256('3'), 'p', '{bookings:write,webhooks:manage}', true, null, null, 0),
+		('reader', 'a', 'k', sha256('4'), 'p', '{bookings:read,events:read}', false, null, null, 0),
+		('revoked', 'a', 'k', sha256('5'), 'p', '{bookings:write}', false, now(), null, 0),
+		('expired', 'a', 'k', sha256('6'), 'p', '{bookings:write}', false, null, now() - interval '1 second', 0)`)
+	up()
+	got := map[string]string{}
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	rows, err := pool.Query(t.Context(), `select id, array_to_string(scopes, ' ') from api_keys`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id, scopes string
+	if _, err := pgx.ForEachRow(rows, []any{&id, &scopes}, func() error { got[id] = scopes; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"live": "bookings:read bookings:write bookings:confirm", "ends": "bookings:write bookings:confirm",
+		"platform": "bookings:write webhooks:manage bookings:confirm", "reader": "bookings:read events:read", "revoked": "bookings:write", "expired": "bookings:write",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("scopes (-want +got):\n%s", diff)
 	}
 }
 

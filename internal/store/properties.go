@@ -150,6 +150,13 @@ func (t *Tx) Property(ctx context.Context, id schemas.PropertyID) (Property, err
 	return p, propertyError(id, err)
 }
 
+// PropertyZone is the name of a home's time zone, whatever the home's status: a stay
+// there goes on after the home has left the market.
+func (t *Tx) PropertyZone(ctx context.Context, id schemas.PropertyID) (zone string, err error) {
+	err = t.tx.QueryRow(ctx, `select time_zone from krib_property_names where id = $1`, string(id)).Scan(&zone)
+	return zone, propertyError(id, err)
+}
+
 // A LockedStay is what creating a booking needs to see at once.
 type LockedStay struct {
 	Property Property

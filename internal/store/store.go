@@ -44,6 +44,9 @@ type Scope struct {
 	Platform bool // sees every agent's rows
 	Host     schemas.HostID
 	Admin    bool // sees and changes agents and their keys
+	// Confirms says that the caller may answer a request in its host's place: the host
+	// itself, the platform, or a key with that scope. It is no matter of rows.
+	Confirms bool
 }
 
 // Caller names the scope's owner in idempotency keys.
