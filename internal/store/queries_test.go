@@ -17,4 +17,7 @@ var StatisticsQuery = statisticsQuery
 const (
 	CountWaiting = countWaiting
 	MaxScan      = maxScan
+
+	LongestOnItsWay = longestOnItsWay
+	ClocksApart     = clocksApart
 )
