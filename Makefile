@@ -43,15 +43,15 @@ chaos: ## kill the replicas of the stream a hundred times under load
 	KRIB_CHAOS_KILLS=100 $(GO) test -race -tags e2e -count=1 -timeout 30m -v -run TestTwoReplicasOfTheStream ./internal/e2e/...
 
 test-kafka: $(KAFKA_STAMP) ## the integration and e2e tests on a real Apache Kafka; needs a JDK and Maven
-	$(ON_KAFKA) KRIB_TEST_KAFKA_NODES=1 $(GO) test $(KAFKA_FLAGS) $(KAFKA_PACKAGES)
+	$(ON_KAFKA) -clusters 2 -- $(GO) test $(KAFKA_FLAGS) -p 2 $(KAFKA_PACKAGES)
 
 test-kafka-cluster: $(KAFKA_STAMP) ## the e2e tests on three nodes, one of them killed again and again
-	$(ON_KAFKA) KRIB_TEST_KAFKA_NODES=3 $(GO) test $(KAFKA_FLAGS) ./internal/testenv/... ./internal/e2e/...
+	$(ON_KAFKA) -nodes 3 -- $(GO) test $(KAFKA_FLAGS) -p 1 ./internal/testenv/... ./internal/e2e/...
 
-# One package at a time: each has its own JVM. What is set for other runs is not
-# for these.
-ON_KAFKA    = KRIB_TEST_KAFKA_BROKERS= KRIB_TEST_KAFKA_LIB=$(KAFKA_LIB)
-KAFKA_FLAGS = -race -shuffle=on -tags "e2e kafka" -count=1 -p 1 -timeout 30m
+# The packages share clusters that outlive each of them. What is set for other runs is
+# not for these.
+ON_KAFKA    = $(GO) run ./internal/testenv/apache -lib $(KAFKA_LIB)
+KAFKA_FLAGS = -race -shuffle=on -tags "e2e kafka" -count=1 -timeout 30m
 
 test-containers: ## the tests on Apache Kafka and PostgreSQL in containers; TEST=packages
 	cd deploy/containers && $(GO) run . -C $(CURDIR) -- $(GO) test -race -shuffle=on -count=1 -timeout 30m $(TEST)

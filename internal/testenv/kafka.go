@@ -2,6 +2,8 @@ package testenv
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,8 +11,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/krib-ai/krib/internal/embedded"
 )
@@ -34,10 +38,10 @@ func Kafka(tb testing.TB) *embedded.Kafka {
 // lent remembers the brokers of a running test, which may ask twice.
 var lent sync.Map // testing.TB to []string
 
-// Brokers are where this test's clients dial: an empty broker of its own, the
-// cluster of KRIB_TEST_KAFKA_BROKERS, or an Apache Kafka of KRIB_TEST_KAFKA_NODES
-// nodes that this process starts. Those two belong to a single test at a time, and
-// lose their topics and groups at the start of each.
+// Brokers are where this test's clients dial: an empty broker of its own, or one of the
+// clusters of KRIB_TEST_KAFKA_BROKERS (addresses separated by commas, clusters by
+// semicolons). A cluster belongs to one test at a time, of all processes of this
+// machine, and loses its topics and groups at the start of each.
 func Brokers(tb testing.TB) []string {
 	tb.Helper()
 	if b, ok := lent.Load(tb); ok {
@@ -49,38 +53,16 @@ func Brokers(tb testing.TB) []string {
 	return brokers
 }
 
-// RealKafka says whether Brokers are others than the embedded one.
-func RealKafka() bool { return os.Getenv(kafkaBrokers) != "" || os.Getenv(kafkaNodes) != "" }
-
-// Apache is the Apache Kafka that this test stands on, with Brokers its
-// addresses. A test that kills a node starts it again.
-func Apache(tb testing.TB) *ApacheKafka {
-	tb.Helper()
-	Brokers(tb)
-	a := sharedApache.started()
-	if a == nil {
-		tb.Fatalf("this test kills brokers and so needs its own Apache Kafka: set %s, as `make test-kafka` does", kafkaNodes)
-	}
-	return a
-}
+// RealKafka reports whether Brokers are others than the embedded one.
+func RealKafka() bool { return os.Getenv(kafkaBrokers) != "" }
 
 func borrow(tb testing.TB) []string {
 	tb.Helper()
-	var brokers []string
-	if given := os.Getenv(kafkaBrokers); given != "" {
-		lockCluster(tb)
-		brokers = strings.Split(given, ",")
-	} else if nodes := os.Getenv(kafkaNodes); nodes != "" {
-		sharedApache.turn.Lock()
-		tb.Cleanup(sharedApache.turn.Unlock)
-		a, err := sharedApache.get(tb.Context(), nodes)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		brokers = a.Addrs()
-	} else {
+	given := os.Getenv(kafkaBrokers)
+	if given == "" {
 		return Kafka(tb).Addrs()
 	}
+	brokers := strings.Split(lockCluster(tb, strings.Split(given, ";")), ",")
 	emptyCluster(tb, brokers)
 	return brokers
 }
@@ -106,17 +88,48 @@ func emptyCluster(tb testing.TB, brokers []string) {
 	})
 }
 
-// lockCluster waits for its turn, as long as the test may take.
-func lockCluster(tb testing.TB) {
+// lockCluster waits for the first cluster that is free, as long as the test may take,
+// and holds it until the test ends. The kernel frees it too when the process dies.
+func lockCluster(tb testing.TB, clusters []string) string {
 	tb.Helper()
-	f, err := os.OpenFile(filepath.Join(os.TempDir(), "krib-test-kafka.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		for _, c := range clusters {
+			if tryLock(tb, c) {
+				return c
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-tb.Context().Done():
+			tb.Fatal("the test ended before a cluster was free")
+		}
+	}
+}
+
+func tryLock(tb testing.TB, cluster string) bool {
+	tb.Helper()
+	name := fmt.Sprintf("krib-test-kafka-%x.lock", sha256.Sum256([]byte(cluster)))
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = f.Close() })
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		tb.Fatal(err)
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			tb.Fatal(err)
+		}
+		return false
 	}
+	tb.Cleanup(func() { _ = f.Close() })
+	return true
+}
+
+// newAdmin makes a client that forgets a deleted topic at once; the default is to
+// believe in it for 5 s.
+func newAdmin(brokers []string) (*kadm.Client, error) {
+	return kadm.NewOptClient(kgo.SeedBrokers(brokers...), kgo.MetadataMinAge(10*time.Millisecond))
 }
 
 // empty deletes what it finds and answers nil when it has found nothing.

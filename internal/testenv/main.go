@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -11,7 +10,7 @@ import (
 // Without it a run still leaves no process behind: the servers die with this one.
 func Main(m *testing.M) {
 	code := m.Run()
-	if err := errors.Join(shared.stop(), sharedApache.stop()); err != nil {
+	if err := shared.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "testenv:", err)
 		code = max(code, 1)
 	}
