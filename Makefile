@@ -22,7 +22,7 @@ LINT_STAMP := $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
 VULN_STAMP := $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: image-digests help run build test e2e chaos test-kafka test-kafka-cluster test-containers check containers fmt fmt-check lint vet tidy-check vuln bench microbench fuzz schemas-release tools
+.PHONY: help run build test test-at e2e chaos test-kafka test-kafka-cluster test-containers check containers image-digests fmt fmt-check lint vet tidy-check vuln bench microbench fuzz schemas-release tools
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: ## all tests but the end-to-end ones; race detector, random order
 
 e2e: ## the whole program: the built binary, kills, clients
 	$(GO) test -race -shuffle=on -tags e2e -count=1 -timeout 30m ./internal/e2e/...
+
+test-at: ## the tests as if they began at AT=2028-02-29T23:58:00Z; TEST=packages, TZ moves the zone
+	internal/testenv/clock/run "$(AT)" $(if $(filter command line environment,$(origin TEST)),$(TEST))
 
 chaos: ## kill the replicas of the stream a hundred times under load
 	KRIB_CHAOS_KILLS=100 $(GO) test -race -tags e2e -count=1 -timeout 30m -v -run TestTwoReplicasOfTheStream ./internal/e2e/...
