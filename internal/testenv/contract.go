@@ -20,6 +20,7 @@ import (
 type Contract struct {
 	strict validator.Validator
 	lax    validator.Validator // for what is a document of another kind
+	valid  *skeletons
 }
 
 // open are members whose own are not named: they are the caller's, or are named
@@ -44,7 +45,7 @@ func NewContract(document []byte) (*Contract, error) {
 	if ok, wrong := lax.ValidateDocument(); !ok {
 		return nil, fmt.Errorf("the document is no OpenAPI: %v", wrong)
 	}
-	return &Contract{strict, lax}, nil
+	return &Contract{strict, lax, newSkeletons()}, nil
 }
 
 // Through is a transport that holds every answer to the contract and reports
@@ -102,6 +103,10 @@ func (c *Contract) check(req *http.Request, res *http.Response, body []byte) err
 	if req.Method == http.MethodOptions {
 		return nil
 	}
+	like := c.valid.of(req, res, body)
+	if c.valid.known(like) {
+		return nil
+	}
 	of := &http.Response{StatusCode: res.StatusCode, Header: res.Header, Body: io.NopCloser(bytes.NewReader(body)), Request: req}
 	v := c.strict
 	if strings.HasSuffix(req.URL.Path, ".json") {
@@ -109,6 +114,7 @@ func (c *Contract) check(req *http.Request, res *http.Response, body []byte) err
 	}
 	ok, wrong := v.ValidateHttpResponse(req, of)
 	if ok {
+		c.valid.add(like)
 		return nil
 	}
 	var out []error
