@@ -23,27 +23,40 @@ const stopWithin = 30 * time.Second
 
 // shared is the one cluster of this test process. A start takes a second or two,
 // so it happens once, at the first test that asks.
-var shared cluster
+var shared = cluster{spares: make(chan string, spare), failed: make(chan error, 1)}
 
 type cluster struct {
 	mu       sync.Mutex
 	err      error // of the first start; it would not go better a second time
 	base     string
-	template string // the migrated database, empty until somebody asks
+	template string // the migrated database, empty until a test asks for a copy
 	server   *embedded.Postgres
 	dir      string
+
+	// Copies are made ahead and dropped behind, both while tests run: together they
+	// are as long as a short test.
+	spares chan string
+	behind sync.WaitGroup
+	failed chan error // the first error of a drop; the cap is one
 }
 
+// spare is how many copies of the template wait for the next test.
+const spare = 2
+
 // PostgresURL is a fresh, empty database in this process's cluster: the server of
-// DATABASE_URL when that is set, else one of our own. It is dropped after the
-// test, whoever is still connected.
+// DATABASE_URL when that is set, else one of our own. After the test it takes no
+// connection, those that are open end, and it is dropped.
 func PostgresURL(tb testing.TB) string {
 	tb.Helper()
 	base, err := shared.url(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return fresh(tb, base, "")
+	name := databaseName()
+	if err := create(tb.Context(), base, name, ""); err != nil {
+		tb.Fatal(err)
+	}
+	return lend(tb, base, name)
 }
 
 // Database is a fresh database with every migration done, copied from one that
@@ -54,23 +67,59 @@ func Database(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return fresh(tb, base, template)
-}
-
-func fresh(tb testing.TB, base, template string) string {
-	tb.Helper()
+	select {
+	case name := <-shared.spares:
+		shared.prepare(base, template)
+		return lend(tb, base, name)
+	default: // the first test, or several at once
+	}
 	name := databaseName()
 	if err := create(tb.Context(), base, name, template); err != nil {
 		tb.Fatal(err)
 	}
+	return lend(tb, base, name)
+}
+
+// lend closes the database at the test's end, and has it dropped while others run.
+func lend(tb testing.TB, base, name string) string {
+	tb.Helper()
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), stopWithin)
 		defer cancel()
-		if err := drop(ctx, base, name); err != nil {
-			tb.Error(err)
+		if err := run(ctx, base, fmt.Sprintf(`alter database %[1]s with allow_connections false;
+			select pg_terminate_backend(pid) from pg_stat_activity where datname = '%[1]s'`, name)); err != nil {
+			tb.Errorf("closing database %s: %v", name, err)
 		}
+		shared.behind.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+			defer cancel()
+			if err := drop(ctx, base, name); err != nil {
+				select {
+				case shared.failed <- err:
+				default:
+				}
+			}
+		})
 	})
 	return withDatabase(base, name)
+}
+
+// prepare makes one more spare copy, unless there are enough. A copy that fails is
+// tried again by the test that needs it, which reports the error.
+func (c *cluster) prepare(base, template string) {
+	c.behind.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		name := databaseName()
+		if create(ctx, base, name, template) != nil {
+			return
+		}
+		select {
+		case c.spares <- name:
+		default:
+			_ = drop(ctx, base, name) // it goes with the cluster otherwise
+		}
+	})
 }
 
 // databaseName is never one of another process on the same server.
@@ -162,6 +211,9 @@ func (c *cluster) migrated(ctx context.Context) (base, template string, err erro
 		c.template = ""
 		return "", "", errors.Join(fmt.Errorf("migrating the template: %w", err), drop(ctx, base, name))
 	}
+	for range spare {
+		c.prepare(base, name)
+	}
 	return base, name, nil
 }
 
@@ -170,7 +222,16 @@ func (c *cluster) stop() error {
 	defer c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
+	c.behind.Wait()
 	var errs []error
+	select {
+	case err := <-c.failed:
+		errs = append(errs, err)
+	default:
+	}
+	for c.server == nil && len(c.spares) > 0 {
+		errs = append(errs, drop(ctx, c.base, <-c.spares))
+	}
 	if c.template != "" && c.server == nil {
 		errs = append(errs, drop(ctx, c.base, c.template))
 	}
