@@ -57,6 +57,7 @@ func isHosts(name string) bool {
 func isBoth(name string) bool { return name == "GET /api/v1/sse/statistics" }
 
 func TestEveryRouteWantsTheRightCredentials(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	key, token := w.key("admin"), w.host(hostOne)
 	sign := func(m jwt.SigningMethod, k any, c jwt.Claims) string {
@@ -114,6 +115,7 @@ func TestEveryRouteWantsTheRightCredentials(t *testing.T) {
 }
 
 func TestAKeyDiesWhenItIsRevokedOrExpires(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, end := range []string{`update api_keys set revoked_at = now() where id = $1`, `update api_keys set expires_at = now() where id = $1`} {
 		a := w.key("webhooks:manage")
@@ -124,6 +126,7 @@ func TestAKeyDiesWhenItIsRevokedOrExpires(t *testing.T) {
 }
 
 func TestScopesAllowOneThingEach(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	reader, writer, admin := w.key("bookings:read"), w.key("bookings:write"), w.key("platform", "admin")
 	reader.do("POST", "/api/v1/bookings", stay(7)).refused(403, "missing_scope")
@@ -134,6 +137,7 @@ func TestScopesAllowOneThingEach(t *testing.T) {
 }
 
 func TestAnAgentSeesNothingOfAnother(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, platform := w.key("admin"), w.key("admin"), w.key("platform", "admin")
 	id := a.book(7)
@@ -155,6 +159,7 @@ func TestAnAgentSeesNothingOfAnother(t *testing.T) {
 }
 
 func TestTheDatabaseItselfHidesOtherAgentsRows(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	a.do("POST", paymentsPath(a.book(7)), payment("5", "p1")).want(200)
@@ -204,6 +209,7 @@ func TestTheDatabaseItselfHidesOtherAgentsRows(t *testing.T) {
 }
 
 func TestAKeysRateLimitIsOfTheKey(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.key("admin"), w.key("admin")
 	w.exec(`update api_keys set rate_limit_per_minute = 6 where id in ($1, $2)`, a.key, b.key)
@@ -226,6 +232,7 @@ func TestAKeysRateLimitIsOfTheKey(t *testing.T) {
 }
 
 func TestTheStreamIsHandedItsHost(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.host(hostOne).do("GET", "/api/v1/hosts/host_one/events?last_event_id=x", nil).want(200)
 	if got := <-w.streamed; got.host != hostOne {
@@ -236,6 +243,7 @@ func TestTheStreamIsHandedItsHost(t *testing.T) {
 }
 
 func TestHealthTellsThePathsThatAre(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := client{w: w}
 	for _, path := range []string{"/api/health", "/health", "/healthz"} {
@@ -316,6 +324,7 @@ func (f flushes) Serve(rw http.ResponseWriter, _ *http.Request, _ schemas.HostID
 }
 
 func TestAStreamHearsThatAFlushFailed(t *testing.T) {
+	t.Parallel()
 	var err error
 	w := newWorld(t, func(o *api.Options) {
 		o.Stream = flushes{err: &err}
@@ -329,6 +338,7 @@ func TestAStreamHearsThatAFlushFailed(t *testing.T) {
 }
 
 func TestATraceReachesTheRecords(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	const given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -364,6 +374,7 @@ func TestATraceReachesTheRecords(t *testing.T) {
 }
 
 func TestWhatIsNotThereIsAProblem(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := client{w: w}
 	for _, path := range []string{"/api", "/api/", "/api/v1/nothing", "/api/v1/bookings/", "/", "/favicon.ico"} {
@@ -377,6 +388,7 @@ func TestWhatIsNotThereIsAProblem(t *testing.T) {
 }
 
 func TestRequestsHaveAnID(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := client{w: w}
 	if got := c.do("GET", "/api/health", nil, "X-Request-Id", "abc-1.2:3").header.Get("X-Request-Id"); got != "abc-1.2:3" {
@@ -390,6 +402,7 @@ func TestRequestsHaveAnID(t *testing.T) {
 }
 
 func TestMetricsNameRoutesAndNeverPaths(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	a.do("GET", statusPath("secret-id"), nil)
@@ -415,6 +428,7 @@ func TestMetricsNameRoutesAndNeverPaths(t *testing.T) {
 }
 
 func TestPagesRunNoScriptButTheirOwn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := client{w: w}
 	for _, f := range []string{"", "app.js", "krib-events.js", "style.css"} {
@@ -438,6 +452,7 @@ func TestPagesRunNoScriptButTheirOwn(t *testing.T) {
 }
 
 func TestADatabaseThatIsAwayIs503(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	name := w.url[strings.LastIndex(w.url, "/")+1:]
@@ -461,6 +476,7 @@ func (panicking) Serve(http.ResponseWriter, *http.Request, schemas.HostID, time.
 }
 
 func TestAFaultIsLoggedOnceAndShowsNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	id := a.book(7)

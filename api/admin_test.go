@@ -30,6 +30,7 @@ func (w *world) holder(r reply) client {
 }
 
 func TestAKeyIsMadeListedRotatedAndRevoked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	boss := w.key("platform", "admin")
 	made := boss.do("POST", keysPath, newKey("environment", "test", "expires_at", time.Now().Add(time.Hour).UTC().Format(time.RFC3339))).want(200).
@@ -67,6 +68,7 @@ func TestAKeyIsMadeListedRotatedAndRevoked(t *testing.T) {
 }
 
 func TestAgentsAndKeysAreListedInPages(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	boss := w.key("platform", "admin")
 	for i := range 4 {
@@ -89,6 +91,7 @@ func TestAgentsAndKeysAreListedInPages(t *testing.T) {
 }
 
 func TestTheAnswerWithAKeyIsRepeatedForItsIdempotencyKey(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	boss := w.key("platform", "admin")
 	var (
@@ -128,6 +131,7 @@ func TestTheAnswerWithAKeyIsRepeatedForItsIdempotencyKey(t *testing.T) {
 }
 
 func TestAnAdministratorCannotGiveWhatItDoesNotHave(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	end := time.Now().Add(time.Hour).UTC()
 	boss := w.key("platform", "admin")
@@ -153,6 +157,7 @@ func TestAnAdministratorCannotGiveWhatItDoesNotHave(t *testing.T) {
 }
 
 func TestEachThingWrongWithANewKeyIsNamed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	boss := w.key("platform", "admin")
 	past := time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)
@@ -192,6 +197,7 @@ func TestEachThingWrongWithANewKeyIsNamed(t *testing.T) {
 
 // Whoever lost its keys sees nothing more, also of what it had subscribed to.
 func TestARevokedKeyNarrowsTheSubscriptionsOfItsAgent(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	boss := w.key("platform", "admin")
 	seer := w.key("platform", "webhooks:manage")
@@ -245,6 +251,7 @@ func TestARevokedKeyNarrowsTheSubscriptionsOfItsAgent(t *testing.T) {
 // Two who revoke an agent's last two keys at the same time: one of them sees that
 // none is left.
 func TestTheLastTwoKeysRevokedAtOnceSwitchTheSubscriptionsOff(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	boss := w.key("platform", "admin")
 	for round := range 5 {
@@ -267,6 +274,7 @@ func TestTheLastTwoKeysRevokedAtOnceSwitchTheSubscriptionsOff(t *testing.T) {
 }
 
 func TestTheLastUseOfAKeyIsNotedOnceAMinute(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	boss := w.key("platform", "admin")
 	a := w.holder(boss.do("POST", keysPath, newKey()).want(200))
@@ -301,6 +309,7 @@ func TestTheLastUseOfAKeyIsNotedOnceAMinute(t *testing.T) {
 
 // Whatever a request ends with, a limited key is told where it stands.
 func TestEveryAnswerOfALimitedKeyTellsItsLimit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:read", "bookings:write")
 	w.exec(`update api_keys set rate_limit_per_minute = 6 where id = $1`, a.key)
@@ -332,6 +341,7 @@ func TestEveryAnswerOfALimitedKeyTellsItsLimit(t *testing.T) {
 // What is somebody else's is not found, exactly as what nobody has, on every
 // route whose path names it.
 func TestWhatIsSomebodyElsesIsNotFoundOnAnyRoute(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, platform := w.key("admin"), w.key("admin"), w.key("platform", "admin")
 	ids := map[string]string{"{booking_id}": a.book(7), "{subscription_id}": a.do("POST", hooksPath, hook("https://a.example")).want(200).text("data.id")}

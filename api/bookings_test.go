@@ -15,6 +15,7 @@ import (
 const bookings = "/api/v1/bookings"
 
 func TestABookingIsCreatedPending(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write", "bookings:read")
 	r := a.do("POST", bookings, stay(7)).want(200).is(
@@ -44,6 +45,7 @@ func TestABookingIsCreatedPending(t *testing.T) {
 }
 
 func TestDefaultsStandInForWhatABookingLeavesOut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b := stay(7)
 	delete(b, "payment_method")
@@ -54,6 +56,7 @@ func TestDefaultsStandInForWhatABookingLeavesOut(t *testing.T) {
 }
 
 func TestEverythingWrongWithABookingIsToldAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	got := a.do("POST", bookings, map[string]any{
@@ -76,6 +79,7 @@ func TestEverythingWrongWithABookingIsToldAtOnce(t *testing.T) {
 }
 
 func TestNumbersAreTakenExactly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	for amount, rule := range map[string]string{"950.001": "format", "-1": "range", "1e999999999": "format", "10000000.01": "range", `"950.00"`: "type", "true": "type"} {
@@ -92,6 +96,7 @@ func TestNumbersAreTakenExactly(t *testing.T) {
 }
 
 func TestTheRulesOfAStay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	w.exec(`update properties set minimum_nights = 2, maximum_nights = 5, available_to = $1::text::date where id = $2`, day(60), home)
@@ -116,6 +121,7 @@ func TestTheRulesOfAStay(t *testing.T) {
 }
 
 func TestAWrongPriceIsAnsweredWithTheRightOne(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.key("bookings:write").do("POST", bookings, with(stay(7), "total_amount", 949.99)).refused(400, "price_mismatch").
 		is("expected_amount", 950, "currency", "AED", "errors.0.field", "total_amount", "breakdown.0.amount", 850, "breakdown.0.type", "base")
@@ -129,6 +135,7 @@ func TestAWrongPriceIsAnsweredWithTheRightOne(t *testing.T) {
 }
 
 func TestTodayIsThePropertys(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	for _, zone := range []string{"Pacific/Kiritimati", "Etc/GMT+12"} { // 26 hours apart: never the same day
@@ -146,6 +153,7 @@ func TestTodayIsThePropertys(t *testing.T) {
 }
 
 func TestTheSameRequestAgainIsTheSameBooking(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.key("bookings:write"), w.key("bookings:write")
 	first := a.do("POST", bookings, stay(7)).want(200)
@@ -165,6 +173,7 @@ func TestTheSameRequestAgainIsTheSameBooking(t *testing.T) {
 }
 
 func TestARepeatedBookingIsNotJudgedByTodaysRules(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.key("bookings:write"), w.key("bookings:write")
 	id := a.book(7)
@@ -196,6 +205,7 @@ func TestARepeatedBookingIsNotJudgedByTodaysRules(t *testing.T) {
 }
 
 func TestOfManyWhoWantTheSameNightsOneWins(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const racers = 64
 	agents := make([]client, racers)
@@ -230,6 +240,7 @@ func TestOfManyWhoWantTheSameNightsOneWins(t *testing.T) {
 }
 
 func TestAnIdempotencyKeyAnswersTheSameOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.key("bookings:write"), w.key("bookings:write")
 	const racers = 32
@@ -260,6 +271,7 @@ func TestAnIdempotencyKeyAnswersTheSameOnce(t *testing.T) {
 }
 
 func TestARefusedRequestDoesNotUseItsKeyUp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	body := stay(7)
@@ -270,6 +282,7 @@ func TestARefusedRequestDoesNotUseItsKeyUp(t *testing.T) {
 }
 
 func TestABookingMovesThroughItsStates(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write", "bookings:read", "bookings:confirm")
 	id := a.book(7)
@@ -300,6 +313,7 @@ func TestABookingMovesThroughItsStates(t *testing.T) {
 }
 
 func TestAChangeMayDependOnTheVersion(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write", "bookings:confirm")
 	path := statusPath(a.book(7))
@@ -317,6 +331,7 @@ func TestAChangeMayDependOnTheVersion(t *testing.T) {
 }
 
 func TestARequestThatRanOutCannotBeConfirmed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.key("bookings:write", "bookings:read", "bookings:confirm"), w.key("bookings:write")
 	id := a.book(7)
@@ -328,6 +343,7 @@ func TestARequestThatRanOutCannotBeConfirmed(t *testing.T) {
 }
 
 func TestPendingBookingsAreListedInPages(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, other := w.key("bookings:write", "bookings:read"), w.key("bookings:read")
 	platform := w.key("platform", "bookings:read")
@@ -349,6 +365,7 @@ func TestPendingBookingsAreListedInPages(t *testing.T) {
 }
 
 func TestParametersThatNobodyKnowsAreIgnored(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("admin"), w.host(hostOne)
 	const extra = "&utm_source=x&utm_source=y&=z&limit%00=0&Limit=-1&caf%ff=%00"
@@ -367,6 +384,7 @@ func TestParametersThatNobodyKnowsAreIgnored(t *testing.T) {
 }
 
 func TestABookingTakesWhatTheFirstAPITook(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	b := with(stay(7), "payment_method", strings.Repeat("ü", 50))
@@ -384,6 +402,7 @@ func TestABookingTakesWhatTheFirstAPITook(t *testing.T) {
 }
 
 func TestAGuestsPhoneIsKeptInOneForm(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	guest := func(n int, country, number string) map[string]any {
@@ -425,6 +444,7 @@ func TestAGuestsPhoneIsKeptInOneForm(t *testing.T) {
 }
 
 func TestPropertiesAreFoundByEveryFilter(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:read", "bookings:write")
 	w.property("prop_cheap", hostTwo, "Dubai", 10000)
@@ -467,6 +487,7 @@ func TestPropertiesAreFoundByEveryFilter(t *testing.T) {
 }
 
 func TestASearchRefusesWhatItCannotMean(t *testing.T) {
+	t.Parallel()
 	a := newWorld(t).key("bookings:read")
 	for q, field := range map[string]string{
 		"limit=51": "limit", "limit=ten": "limit", "latitude=91&longitude=1": "latitude", "latitude=NaN&longitude=1": "latitude", "latitude=1": "longitude",

@@ -62,6 +62,7 @@ var foreign = []string{
 
 // Every request that needs leave gets it before it is sent, on every route.
 func TestEveryRouteTellsABrowserThatItMayCall(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := client{w: w}
 	routes := protected(t)
@@ -91,6 +92,7 @@ func TestEveryRouteTellsABrowserThatItMayCall(t *testing.T) {
 // Answers of every kind can be read by the listed pages, refusals too, and by no
 // others.
 func TestBrowsersOfTheListedOriginsMayReadEveryAnswer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, limited, h, nobody := w.key("bookings:read", "bookings:write"), w.key("bookings:read"), w.host(hostOne), client{w: w}
 	w.exec(`update api_keys set rate_limit_per_minute = 1 where id = $1`, limited.key)

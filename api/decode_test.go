@@ -16,6 +16,7 @@ import (
 )
 
 func TestBodiesThatAreRefusedWhole(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	good, err := json.Marshal(stay(7))
@@ -38,6 +39,7 @@ func TestBodiesThatAreRefusedWhole(t *testing.T) {
 }
 
 func TestMembersThatAreRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	good, err := json.Marshal(stay(7))

@@ -76,6 +76,7 @@ func idsOf(r reply, list, member string) (ids []string) {
 }
 
 func TestTheLogIsNarrowedByEveryFilter(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	path := w.past(a, "https://agent.example/")
@@ -119,6 +120,7 @@ func TestTheLogIsNarrowedByEveryFilter(t *testing.T) {
 }
 
 func TestTheLogComesInPagesThatMissNothingAndRepeatNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	for list, member := range map[string]string{"deliveries": "id", "attempts": "started_at"} {
@@ -147,6 +149,7 @@ func TestTheLogComesInPagesThatMissNothingAndRepeatNothing(t *testing.T) {
 }
 
 func TestADeliveryIsShownWithItsAttempts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	path := w.past(a, "https://agent.example/")
@@ -172,6 +175,7 @@ func TestADeliveryIsShownWithItsAttempts(t *testing.T) {
 }
 
 func TestALogIsItsOwnersAndAnswersAreNobodyElses(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, platform := w.key("webhooks:manage"), w.key("webhooks:manage"), w.key("platform", "webhooks:manage")
 	path := w.past(a, "https://agent.example/")
@@ -187,6 +191,7 @@ func TestALogIsItsOwnersAndAnswersAreNobodyElses(t *testing.T) {
 }
 
 func TestStatisticsOfASubscriptionAddUpToItsAgents(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	one, two := w.past(a, "https://one.example/"), w.past(a, "https://two.example/")

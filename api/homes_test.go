@@ -31,6 +31,7 @@ func cottage() map[string]any {
 }
 
 func TestAvailabilityGivesReasonsAndOtherDates(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, other := w.key("bookings:read", "bookings:write"), w.key("bookings:write")
 	a.do("GET", asked(10, 12), nil).want(200).is("data.property_id", home, "data.check_in", day(10), "data.check_out", day(12), "data.guests", 1,
@@ -57,6 +58,7 @@ func TestAvailabilityGivesReasonsAndOtherDates(t *testing.T) {
 }
 
 func TestAvailabilityKnowsTheRulesOfTheHome(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("platform", "bookings:read")
 	w.exec(`update properties set minimum_nights = 2, maximum_nights = 5, available_from = $1::text::date, available_to = $2::text::date`, day(20), day(30))
@@ -83,6 +85,7 @@ func TestAvailabilityKnowsTheRulesOfTheHome(t *testing.T) {
 }
 
 func TestAPriceIsWhatABookingCosts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:read", "bookings:write")
 	w.exec(`update properties set price_per_night = 33333, cleaning_fee = 1, service_fee_bp = 333, tax_per_night = 7, minimum_nights = 2, maximum_nights = 9`)
@@ -108,6 +111,7 @@ func TestAPriceIsWhatABookingCosts(t *testing.T) {
 }
 
 func TestAHostPutsAHomeOnTheMarket(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("bookings:read", "bookings:write"), w.host("host_new") // whom nobody knows yet
 	path := ownHome("host_new", "my-cottage_1")
@@ -136,6 +140,7 @@ func TestAHostPutsAHomeOnTheMarket(t *testing.T) {
 }
 
 func TestAHomeOfDefaultsCostsWhatTheContractSays(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	body := map[string]any{
 		"title": "A flat", "property_type": "flat", "address": "1 Marina Walk", "city": "Dubai", "state": "Dubai", "country": "AE", "bedrooms": 0, "bathrooms": 1,
@@ -146,6 +151,7 @@ func TestAHomeOfDefaultsCostsWhatTheContractSays(t *testing.T) {
 }
 
 func TestAHostTouchesNoHomeOfAnother(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	two := w.host(hostTwo)
 	for _, status := range []string{"active", "inactive", "draft", "suspended"} { // also those that it cannot see
@@ -160,6 +166,7 @@ func TestAHostTouchesNoHomeOfAnother(t *testing.T) {
 }
 
 func TestAHostReadsItsHomesOfEveryStatus(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	h, other, a := w.host(hostOne), w.host(hostTwo), w.key("bookings:read")
 	statuses := map[string]string{"draft": "draft", "off": "inactive", "live": "active", "held": "active"}
@@ -196,6 +203,7 @@ func TestAHostReadsItsHomesOfEveryStatus(t *testing.T) {
 }
 
 func TestHomesThatAreRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	h := w.host(hostOne)
 	for _, c := range []struct {
@@ -263,6 +271,7 @@ func TestHomesThatAreRefused(t *testing.T) {
 }
 
 func TestTheDearestStayOfAnyHomeCanBeBooked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	dear := with(cottage(), "base_price_per_night", 10000, "cleaning_fee", 10000, "service_fee_percent", 100, "tax_per_night", 1000,
 		"maximum_nights", 365, "available_to", nil)
@@ -271,6 +280,7 @@ func TestTheDearestStayOfAnyHomeCanBeBooked(t *testing.T) {
 }
 
 func TestManyWritersOfOneHomeLeaveOne(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const writers = 16
 	var wg sync.WaitGroup
@@ -302,6 +312,7 @@ func TestManyWritersOfOneHomeLeaveOne(t *testing.T) {
 }
 
 func TestASearchFindsOnlyHomesThatTakeTheStay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:read")
 	found := func(from, to int) any {
@@ -317,6 +328,7 @@ func TestASearchFindsOnlyHomesThatTakeTheStay(t *testing.T) {
 }
 
 func TestPagesOfASearchHaveEveryHomeOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:read")
 	for i := range 11 {

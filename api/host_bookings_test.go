@@ -17,6 +17,7 @@ func hostPath(h schemas.HostID, rest string) string {
 }
 
 func TestAHostAnswersItsRequests(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("bookings:write", "bookings:read"), w.host(hostOne)
 	act := func(id, name string, body any, headers ...string) reply {
@@ -58,6 +59,7 @@ func TestAHostAnswersItsRequests(t *testing.T) {
 
 // The event of a host's answer is that of the agent's, but for who did it.
 func TestTheHostsAnswerMakesTheEventOfTheAgents(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("bookings:write", "bookings:confirm"), w.host(hostOne)
 	one, two := a.book(7), a.book(10)
@@ -85,6 +87,7 @@ func TestTheHostsAnswerMakesTheEventOfTheAgents(t *testing.T) {
 }
 
 func TestAHostsBookingsAreItsOwn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, one, two := w.key("bookings:write"), w.host(hostOne), w.host(hostTwo)
 	id := a.book(7)
@@ -107,6 +110,7 @@ func TestAHostsBookingsAreItsOwn(t *testing.T) {
 }
 
 func TestAHostsBookingsAreFoundByEveryFilter(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("bookings:write"), w.host(hostOne)
 	w.property("prop_second", hostOne, "Dubai", 42500)
@@ -150,6 +154,7 @@ func TestAHostsBookingsAreFoundByEveryFilter(t *testing.T) {
 }
 
 func TestAHostsBookingsComeInPagesThatMissNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("bookings:write"), w.host(hostOne)
 	var want []string
@@ -180,6 +185,7 @@ func TestAHostsBookingsComeInPagesThatMissNothing(t *testing.T) {
 }
 
 func TestAHostsListRefusesWhatItCannotMean(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	h := w.host(hostOne)
 	cursor := func(s string) string { return url.QueryEscape(base64.RawURLEncoding.EncodeToString([]byte(s))) }
@@ -199,6 +205,7 @@ func TestAHostsListRefusesWhatItCannotMean(t *testing.T) {
 }
 
 func TestABookingThatTheCallerHasIsNotSentAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("bookings:write", "bookings:read", "bookings:confirm"), w.host(hostOne)
 	id := a.book(7)
@@ -222,6 +229,7 @@ func TestABookingThatTheCallerHasIsNotSentAgain(t *testing.T) {
 }
 
 func TestARequestThatRanOutIsNotConfirmedByItsHost(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	h := w.host(hostOne)
 	id := w.key("bookings:write").book(7)

@@ -25,6 +25,7 @@ func titles(r reply) (out []string) {
 }
 
 func TestNotificationsAreFoundByEveryFilter(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("platform", "notifications:write"), w.host(hostOne)
 	for title, n := range map[string]map[string]any{
@@ -58,6 +59,7 @@ func TestNotificationsAreFoundByEveryFilter(t *testing.T) {
 }
 
 func TestAnInboxComesInPagesThatMissNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("platform", "notifications:write"), w.host(hostOne)
 	for i := range 7 {
@@ -112,6 +114,7 @@ func (w *world) marks() (out []string) {
 }
 
 func TestManyAreMarkedReadUnreadAndDeletedAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("platform", "notifications:write"), w.host(hostOne)
 	var ids []string
@@ -148,6 +151,7 @@ func TestManyAreMarkedReadUnreadAndDeletedAtOnce(t *testing.T) {
 }
 
 func TestReadingAllLeavesWhatCameLater(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("platform", "notifications:write"), w.host(hostOne)
 	for i := range 3 {
@@ -174,6 +178,7 @@ func TestReadingAllLeavesWhatCameLater(t *testing.T) {
 }
 
 func TestStatisticsOfAnInboxAreTrue(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("platform", "notifications:write"), w.host(hostOne)
 	h.do("GET", inbox(hostOne)+"/statistics", nil).want(200).is("data.total_notifications", 0, "data.read_percentage", 0, "data.notifications_by_type", "map[]")
@@ -191,6 +196,7 @@ func TestStatisticsOfAnInboxAreTrue(t *testing.T) {
 }
 
 func TestManyNotificationsAreSentAndEachHasItsResult(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("notifications:write", "bookings:write")
 	a.book(7) // with hostOne
@@ -234,6 +240,7 @@ func TestManyNotificationsAreSentAndEachHasItsResult(t *testing.T) {
 }
 
 func TestABookingsNotificationComesFromATemplate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("notifications:write", "bookings:write"), w.host(hostOne)
 	booking := a.book(7)
@@ -265,6 +272,7 @@ func TestABookingsNotificationComesFromATemplate(t *testing.T) {
 }
 
 func TestThePlatformCleansUpWhatHasRunOut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("platform", "notifications:write")
 	const path = "/api/v1/external/notifications/cleanup"
@@ -298,6 +306,7 @@ func sign(t *testing.T, key, id string, at time.Time, body string) []string {
 }
 
 func TestAGuestsMessageReachesItsHostSignedAndOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("notifications:write", "bookings:write"), w.host(hostOne)
 	booking := a.book(7)

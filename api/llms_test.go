@@ -11,6 +11,7 @@ import (
 )
 
 func TestWhatIsSaidToModelsIsThere(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := client{w: w}.do("GET", "/llms.txt", nil).want(200)
 	if got := r.header.Get("Content-Type"); got != "text/plain; charset=utf-8" {

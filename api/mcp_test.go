@@ -138,6 +138,7 @@ func (w *world) tools() []*sdk.Tool {
 }
 
 func TestEveryToolIsListedWithWhatAModelHasToKnow(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	var names []string
 	for _, tool := range w.tools() {
@@ -177,6 +178,7 @@ func undescribed(t *testing.T, at string, schema map[string]any) {
 }
 
 func TestAModelFindsQuotesBooksAndFollowsAStay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.key("admin").model()
 	m.call("search_properties", map[string]any{"city": "Dubai", "max_guests": 2, "check_in": day(30), "check_out": day(32)}).is("data.properties.0.id", home, "data.search_metadata.limit", 10)
@@ -198,6 +200,7 @@ func TestAModelFindsQuotesBooksAndFollowsAStay(t *testing.T) {
 }
 
 func TestAModelManagesItsWebhookSubscriptions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.key("admin").model()
 	r := m.call("create_webhook_subscription", hook("https://a.example"))
@@ -213,6 +216,7 @@ func TestAModelManagesItsWebhookSubscriptions(t *testing.T) {
 }
 
 func TestAToolRefusesAsTheAPIDoes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.key("admin").model()
 	for _, c := range []struct {
@@ -257,6 +261,7 @@ func TestAToolRefusesAsTheAPIDoes(t *testing.T) {
 // Whatever a model gives for an argument, it is told so or it is taken for what it
 // is; it is never a fault of the API's.
 func TestNoArgumentOfAToolIsAFaultOfTheAPI(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *api.Options) {
 		o.Logger = slog.New(slog.DiscardHandler) // hundreds of lines
 		o.Pull = func(_ context.Context, ask schemas.Pull) (schemas.Pulled, error) {
@@ -306,6 +311,7 @@ func TestNoArgumentOfAToolIsAFaultOfTheAPI(t *testing.T) {
 }
 
 func TestAModelIsHeldToItsKey(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, reader := w.key("admin"), w.key("admin").model(), w.key("bookings:read").model()
 	id := a.book(7)
@@ -334,6 +340,7 @@ func TestAModelIsHeldToItsKey(t *testing.T) {
 }
 
 func TestAToolsCallCountsOnceAgainstTheKeysLimit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := w.key("admin")
 	m := c.model()
@@ -359,6 +366,7 @@ func message(method string) map[string]any {
 }
 
 func TestNoMessageIsReadWithoutAKey(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for auth, code := range map[string]string{"": "missing_credentials", "Bearer krib_test_" + strings.Repeat("0", 32): "invalid_api_key", w.host(hostOne).auth: "invalid_api_key"} {
 		c := client{w: w, auth: auth}
@@ -373,6 +381,7 @@ func TestNoMessageIsReadWithoutAKey(t *testing.T) {
 }
 
 func TestAMessageIsBoundedAndRefusedInTheAPIsForm(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := w.key("bookings:read")
 	ping := text(t, message("ping"))
@@ -394,6 +403,7 @@ func TestAMessageIsBoundedAndRefusedInTheAPIsForm(t *testing.T) {
 // A page that has its name resolved to this machine brings its own origin, whatever
 // Host says.
 func TestAPageOfAnotherOriginCannotCallTools(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := w.key("admin")
 	for _, from := range foreign {
@@ -411,6 +421,7 @@ func TestAPageOfAnotherOriginCannotCallTools(t *testing.T) {
 }
 
 func TestACallEndsWithItsCaller(t *testing.T) {
+	t.Parallel()
 	entered, ended := make(chan schemas.Pull, 1), make(chan struct{})
 	w := newWorld(t, func(o *api.Options) {
 		o.Pull = func(ctx context.Context, ask schemas.Pull) (schemas.Pulled, error) {
@@ -448,6 +459,7 @@ func TestACallEndsWithItsCaller(t *testing.T) {
 }
 
 func TestACallOutlivesTheServersReadTimeout(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *api.Options) {
 		o.Pull = func(ctx context.Context, ask schemas.Pull) (schemas.Pulled, error) { // a log in which nothing happens
 			over, cancel := context.WithTimeout(ctx, ask.Wait)
@@ -478,6 +490,7 @@ func (i inTurn) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func TestEveryReplicaAnswersAModel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := w.key("admin")
 	host := func(w *world) string { return strings.TrimPrefix(w.srv.URL, "http://") }
@@ -499,6 +512,7 @@ func TestEveryReplicaAnswersAModel(t *testing.T) {
 }
 
 func TestWhatAToolDoesIsKnownByTheRequestsID(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := w.key("admin").do("POST", "/mcp", with(message("tools/call"), "params", map[string]any{"name": "get_booking", "arguments": map[string]any{"booking_id": "none"}}), "X-Request-Id", "mine").want(200)
 	if !strings.Contains(r.text("result.content.0.text"), `"request_id":"mine"`) {

@@ -65,6 +65,7 @@ type model struct {
 // every answer to the model; and now and then the whole table, and the topic, which
 // the relay writes meanwhile: every booking's events and its latest record.
 func TestTheAPIAgreesWithAPlainModel(t *testing.T) {
+	t.Parallel()
 	seed := *modelSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())

@@ -15,6 +15,7 @@ func note(title string) map[string]any {
 }
 
 func TestANotificationIsSentListedReadAndDeleted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("platform", "notifications:write"), w.host("test-host-123")
 	full := with(note("First"), "booking_id", "test-booking-456", "property_id", "test-property-789", "priority", "high", "action_required", true,
@@ -54,6 +55,7 @@ func TestANotificationIsSentListedReadAndDeleted(t *testing.T) {
 }
 
 func TestWhatANotificationMayNotBe(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("platform", "notifications:write")
 	path := inbox(hostOne)
@@ -81,6 +83,7 @@ func TestWhatANotificationMayNotBe(t *testing.T) {
 }
 
 func TestATimeWithoutAZoneIsInUTC(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, h := w.key("platform", "notifications:write"), w.host(hostOne)
 	for given, want := range map[string]string{
@@ -105,6 +108,7 @@ func TestATimeWithoutAZoneIsInUTC(t *testing.T) {
 }
 
 func TestANotificationIsIdempotent(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("platform", "notifications:write")
 	first := a.do("POST", inbox(hostOne), note("x"), "Idempotency-Key", "k").want(200)
@@ -119,6 +123,7 @@ func TestANotificationIsIdempotent(t *testing.T) {
 }
 
 func TestAgentsWriteToHostsTheyHaveABookingWith(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("notifications:write", "bookings:write")
 	a.do("POST", inbox(hostOne), note("x")).refused(404, "host_not_found")
@@ -128,6 +133,7 @@ func TestAgentsWriteToHostsTheyHaveABookingWith(t *testing.T) {
 }
 
 func TestIdsInPathsAreOpaqueText(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const odd = schemas.HostID("a/b c%ü'")
 	h := w.host(odd)

@@ -106,6 +106,7 @@ func TestTheDocumentHasExactlyTheRoutes(t *testing.T) {
 }
 
 func TestTheDocumentIsServedToAnybody(t *testing.T) {
+	t.Parallel()
 	r := client{w: newWorld(t)}.do("GET", "/api/openapi.json", nil).want(200)
 	raw, err := os.ReadFile("openapi.json")
 	if err != nil {
@@ -119,6 +120,7 @@ func TestTheDocumentIsServedToAnybody(t *testing.T) {
 // What the AsyncAPI document refers to is there, and is the file that records
 // name.
 func TestTheTopicsAndTheirSchemasAreServedToAnybody(t *testing.T) {
+	t.Parallel()
 	c := client{w: newWorld(t)}
 	doc := c.do("GET", "/api/asyncapi.json", nil).want(200)
 	if got, want := len(doc.get("channels").(map[string]any)), len(topics()); got != want {

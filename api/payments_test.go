@@ -22,6 +22,7 @@ func payment(amount, reference string) map[string]any {
 }
 
 func TestPaymentsAddUpToABooking(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write", "bookings:read")
 	id := a.book(7)
@@ -59,6 +60,7 @@ func TestPaymentsAddUpToABooking(t *testing.T) {
 }
 
 func TestAPaymentCountsOnceWhoeverTellsOfIt(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.key("bookings:write"), w.key("bookings:write")
 	id, other := a.book(7), b.book(20)
@@ -88,6 +90,7 @@ func TestAPaymentCountsOnceWhoeverTellsOfIt(t *testing.T) {
 }
 
 func TestPaymentsAtTheSameTimeAllCountOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write", "bookings:read")
 	id := a.book(7)
@@ -116,6 +119,7 @@ func TestPaymentsAtTheSameTimeAllCountOnce(t *testing.T) {
 }
 
 func TestWhatAPaymentMayNotBe(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	id := a.book(7)
@@ -163,6 +167,7 @@ func session(id, intent, booking, status string, fils int) map[string]any {
 func withStripe(o *api.Options) { o.StripeSecret = stripeSecret }
 
 func TestAPaymentAtStripeIsRecordedOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, withStripe)
 	a := w.key("bookings:write", "bookings:read")
 	id := a.book(7)
@@ -186,6 +191,7 @@ func TestAPaymentAtStripeIsRecordedOnce(t *testing.T) {
 // One payment makes several events, and Stripe sends each again until it is
 // answered: all of it may come at once.
 func TestStripesEventsAtTheSameTimeAreOnePayment(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, withStripe)
 	id := w.key("bookings:write").book(7)
 	var wg sync.WaitGroup
@@ -205,6 +211,7 @@ func TestStripesEventsAtTheSameTimeAreOnePayment(t *testing.T) {
 }
 
 func TestStripesEventsThatAreNoPaymentDoNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, withStripe)
 	id := w.key("bookings:write").book(7)
 	now := time.Now()
@@ -230,6 +237,7 @@ func TestStripesEventsThatAreNoPaymentDoNothing(t *testing.T) {
 // What cannot be recorded is not answered with success: Stripe tries again, and the
 // event is not used up.
 func TestAStripePaymentThatFitsNoBookingIsRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, withStripe)
 	now := time.Now()
 	w.stripe(now, "evt_1", "payment_intent.succeeded", intent("pi_1", "bkg_none", 95000)).refused(404, "booking_not_found")
@@ -241,6 +249,7 @@ func TestAStripePaymentThatFitsNoBookingIsRefused(t *testing.T) {
 }
 
 func TestOnlyStripeCanSayThatSomethingWasPaid(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, withStripe)
 	id := w.key("bookings:write").book(7)
 	w.stripe(time.Now().Add(-time.Hour), "evt_1", "payment_intent.succeeded", intent("pi_1", id, 95000)).refused(401, "invalid_signature")

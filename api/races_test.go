@@ -118,6 +118,7 @@ func (w *world) agrees(id string) {
 }
 
 func TestOfManyGuestsOfTheSameNightsOneIsBooked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	processes := []*world{w, w.replica()}
 	const racers = 64
@@ -148,6 +149,7 @@ func TestOfManyGuestsOfTheSameNightsOneIsBooked(t *testing.T) {
 // Whoever says which version it means to change wins alone. Who does not may find
 // a legal move behind another's, as to cancel what was just confirmed.
 func TestOfConfirmAndCancelOneWinsEachBooking(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	processes := []*world{w, w.replica()}
 	a, h := w.key("bookings:write"), w.host(hostOne)
@@ -190,6 +192,7 @@ func TestOfConfirmAndCancelOneWinsEachBooking(t *testing.T) {
 }
 
 func TestFiftyOfOneIdempotencyKeyMakeOneBooking(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	processes := []*world{w, w.replica()}
 	a := w.key("bookings:write")
@@ -209,6 +212,7 @@ func TestFiftyOfOneIdempotencyKeyMakeOneBooking(t *testing.T) {
 // A home that is changed while it is booked: every booking has the price of one of
 // the two states, and nobody waits for anybody in a circle.
 func TestAHomeIsReplacedWhileItIsBooked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	processes := []*world{w, w.replica()}
 	a, h := w.key("bookings:write"), w.host(hostOne)

@@ -17,6 +17,7 @@ func (c client) subscribe(url string) string {
 func since(d time.Duration) string { return time.Now().Add(-d).UTC().Format(time.RFC3339Nano) }
 
 func TestAReplayIsStartedShownListedAndCancelled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, platform := w.key("admin"), w.key("admin"), w.key("platform", "admin")
 	sub := a.subscribe("https://a.example/hook")
@@ -50,6 +51,7 @@ func TestAReplayIsStartedShownListedAndCancelled(t *testing.T) {
 }
 
 func TestAReplayThatCannotBeIsRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	sub := a.subscribe("https://a.example/hook")
@@ -89,6 +91,7 @@ func TestAReplayThatCannotBeIsRefused(t *testing.T) {
 }
 
 func TestAReplayIsStartedOnceForItsIdempotencyKey(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	sub := a.subscribe("https://a.example/hook")
@@ -114,6 +117,7 @@ func (w *world) attempt(sub, delivery string, run int64, outcome, booking string
 }
 
 func TestADeliveryIsRetriedByItsOwnerOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.key("admin"), w.key("admin")
 	sub, other := a.subscribe("https://a.example/hook"), a.subscribe("https://a.example/other")
@@ -127,6 +131,7 @@ func TestADeliveryIsRetriedByItsOwnerOnly(t *testing.T) {
 
 // What a runner has saved, and what has become of the rest since then.
 func TestTheProgressOfAReplayIsTrueAlsoBetweenTwoSaves(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	sub := a.subscribe("https://a.example/hook")
@@ -152,6 +157,7 @@ func TestTheProgressOfAReplayIsTrueAlsoBetweenTwoSaves(t *testing.T) {
 
 // The answer of a dry run is the count, when somebody counts.
 func TestADryRunAnswersItsCount(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("admin")
 	sub := a.subscribe("https://a.example/hook")

@@ -22,6 +22,7 @@ func types(es []schemas.Event) string {
 }
 
 func TestAHostReadsAndChangesItsSettings(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	one := w.host(hostOne)
 	all := map[string]any{
@@ -52,6 +53,7 @@ func TestAHostReadsAndChangesItsSettings(t *testing.T) {
 // Mail goes to an address of the host's own choice, when it likes. Nothing of it is
 // lost by a change of something else.
 func TestAHostSaysWhereAndWhenItGetsMail(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	one := w.host(hostOne)
 	quiet := map[string]any{"enabled": true, "start": "21:30", "end": "08:15", "allow_urgent": false}
@@ -71,6 +73,7 @@ func TestAHostSaysWhereAndWhenItGetsMail(t *testing.T) {
 }
 
 func TestWhatMailSettingsMayNotBe(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const prefs, hours = "notification_preferences.", "notification_preferences.quiet_hours."
 	quiet := func(q map[string]any) map[string]any {
@@ -113,6 +116,7 @@ func TestWhatMailSettingsMayNotBe(t *testing.T) {
 }
 
 func TestWhatSettingsMayNotBe(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	got := w.host(hostOne).do("PUT", settingsPath(hostOne), map[string]any{
 		"auto_approve_bookings": "yes", "auto_approve_amount_limit": -1, "auto_approve_currency": "aed", "theme": "dark",
@@ -131,6 +135,7 @@ func TestWhatSettingsMayNotBe(t *testing.T) {
 }
 
 func TestABookingIsApprovedByItsHostsSettings(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, host := w.key("bookings:write", "bookings:read"), w.host(hostOne)
 	id := a.book(7)
@@ -156,6 +161,7 @@ func TestABookingIsApprovedByItsHostsSettings(t *testing.T) {
 }
 
 func TestWhatCannotBeApproved(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write")
 	w.host(hostOne).do("PUT", settingsPath(hostOne), map[string]any{"auto_approve_bookings": true}).want(200)
@@ -169,6 +175,7 @@ func TestWhatCannotBeApproved(t *testing.T) {
 // What the settings allow is confirmed in the transaction that creates it; the host
 // is told and not asked.
 func TestABookingIsConfirmedAtCreationWhenItsHostWantsThat(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("bookings:write", "bookings:read")
 	w.host(hostOne).do("PUT", settingsPath(hostOne), map[string]any{

@@ -58,6 +58,7 @@ func (w *world) opened(h schemas.HostID) visit {
 }
 
 func TestATicketOpensTheStreamOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	anybody := client{w: w}
 	at := w.host(hostOne).ticket(hostOne)
@@ -82,6 +83,7 @@ func TestATicketOpensTheStreamOnce(t *testing.T) {
 }
 
 func TestOfManyWhoComeWithOneTicketOneIsLetIn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	at := w.host(hostOne).ticket(hostOne)
 	var wg sync.WaitGroup
@@ -109,6 +111,7 @@ func TestOfManyWhoComeWithOneTicketOneIsLetIn(t *testing.T) {
 
 // Any replica redeems a ticket, and reads the cookie of any other.
 func TestABrowserReconnectsByItsCookie(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	anybody := client{w: w}
 	at := w.host(hostOne).ticket(hostOne)
@@ -143,6 +146,7 @@ func TestABrowserReconnectsByItsCookie(t *testing.T) {
 }
 
 func TestTheStreamsCookieOpensNothingElse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	anybody := client{w: w}
 	c := anybody.do("GET", w.host(hostOne).ticket(hostOne), nil).want(200).kept()
@@ -182,6 +186,7 @@ func TestTheStreamsCookieOpensNothingElse(t *testing.T) {
 }
 
 func TestACookieEndsWithTheTokenThatTheTicketWasGivenFor(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	token, err := auth.SignHostToken(jwtSecret, hostOne, 2*time.Second, time.Now())
 	if err != nil {
@@ -228,6 +233,7 @@ func (w *world) unplug() {
 
 // An EventSource that gets any other status is dead for ever.
 func TestATicketIsRefusedSoftlyWhilePostgresIsAway(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	at := w.host(hostOne).ticket(hostOne)
 	w.unplug()
@@ -238,6 +244,7 @@ func TestATicketIsRefusedSoftlyWhilePostgresIsAway(t *testing.T) {
 }
 
 func TestAHostCannotHoardTickets(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.exec(`insert into stream_tickets (hash, host_id, until, expires_at)
 		select int4send(n), $1, now() + interval '1 hour', now() + interval '1 minute' from generate_series(1, 100) n`, hostOne)
@@ -248,6 +255,7 @@ func TestAHostCannotHoardTickets(t *testing.T) {
 }
 
 func TestAStreamIsNarrowedByFilters(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	h := w.host(hostOne)
 	for q, want := range map[string]schemas.FeedFilter{
@@ -275,6 +283,7 @@ func TestAStreamIsNarrowedByFilters(t *testing.T) {
 
 // What a host sends is a custom event of its own, whatever it says.
 func TestAHostSendsToItsOwnDashboardsOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	h := w.host(hostOne)
 	at := streamPath(hostOne) + "/send"
@@ -306,6 +315,7 @@ func TestAHostSendsToItsOwnDashboardsOnly(t *testing.T) {
 }
 
 func TestThePlatformAnnouncesToEveryPartitionOrNone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const at = "/api/v1/external/sse/broadcast"
 	body := map[string]any{"type": "notification", "message": "Back at noon", "source": "manual"}
@@ -334,6 +344,7 @@ func TestThePlatformAnnouncesToEveryPartitionOrNone(t *testing.T) {
 }
 
 func TestStreamStatisticsTellAHostOfItsOwnOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const at = "/api/v1/sse/statistics"
 	r := w.host(hostOne).do("GET", at, nil).want(200).is("data.total_connections", 2, "data.user_connections", 2, "data.max_connections", 20,
@@ -349,6 +360,7 @@ func TestStreamStatisticsTellAHostOfItsOwnOnly(t *testing.T) {
 // A page of any origin may call an API with a star, and none may do it with
 // cookies.
 func TestAStarAllowsNoCredentials(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *api.Options) { o.CORSOrigins = []string{"*"} })
 	h := w.host(hostOne).do("GET", inbox(hostOne), nil, "Origin", "https://any.example").want(200).header
 	if h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Access-Control-Allow-Credentials") != "" {
@@ -360,6 +372,7 @@ func TestAStarAllowsNoCredentials(t *testing.T) {
 }
 
 func TestATicketIsItsHostsAlsoForTheDatabase(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.host(hostOne).ticket(hostOne)
 	var hash []byte
@@ -413,6 +426,7 @@ func linesOf(log *testenv.Output, route string) (out []string) {
 // A stream that takes its connection over is served when it has ended, and not when
 // its handler has returned: with its bytes, and as long as it was.
 func TestAStreamThatTakesItsConnectionOverIsLoggedWhenItEnds(t *testing.T) {
+	t.Parallel()
 	log, end := &testenv.Output{}, make(chan struct{})
 	w := newWorld(t, func(o *api.Options) {
 		o.Logger = slog.New(slog.NewTextHandler(log, nil))

@@ -48,6 +48,7 @@ func choices() map[string]any {
 }
 
 func TestASubscriptionKeepsItsOwnersChoices(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	r := a.do("POST", hooksPath, choices()).want(200).is("data.description", "Dubai only", "data.filter", "booking.property.city == 'Dubai'",
@@ -82,6 +83,7 @@ func TestASubscriptionKeepsItsOwnersChoices(t *testing.T) {
 }
 
 func TestAPatchChangesWhatItNamesAndNothingElse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	path := hooksPath + "/" + a.do("POST", hooksPath, choices()).want(200).text("data.id")
@@ -120,6 +122,7 @@ func TestAPatchChangesWhatItNamesAndNothingElse(t *testing.T) {
 }
 
 func TestAPatchSwitchesOnAndOff(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	path := hooksPath + "/" + a.do("POST", hooksPath, hook("https://agent.example/")).want(200).text("data.id")
@@ -138,6 +141,7 @@ func TestAPatchSwitchesOnAndOff(t *testing.T) {
 }
 
 func TestAChoiceThatCannotWorkIsRefusedByItsName(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	path := hooksPath + "/" + a.do("POST", hooksPath, hook("https://agent.example/")).want(200).text("data.id")
@@ -189,6 +193,7 @@ func TestAChoiceThatCannotWorkIsRefusedByItsName(t *testing.T) {
 }
 
 func TestASigningSecretIsRotatedWithAnOverlap(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	made := a.do("POST", hooksPath, choices()).want(200)
@@ -241,6 +246,7 @@ func TestASigningSecretIsRotatedWithAnOverlap(t *testing.T) {
 }
 
 func TestATestOfOneSubscriptionUsesItsInput(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *api.Options) { o.WebhookTimeout = 30 * time.Second })
 	a := w.key("webhooks:manage")
 	id := a.do("POST", hooksPath, hook("https://agent.example/")).want(200).text("data.id")

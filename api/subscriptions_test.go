@@ -16,6 +16,7 @@ import (
 )
 
 func TestASubscriptionLives(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	r := a.do("POST", hooksPath, hook("https://agent.example")).want(200).is("data.agent_name", "Krib AI Agent Test", "data.webhook_url", "https://agent.example/",
@@ -54,6 +55,7 @@ func TestASubscriptionLives(t *testing.T) {
 }
 
 func TestASubscriptionIsSwitchedOffAndOnAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	path := hooksPath + "/" + a.do("POST", hooksPath, hook("https://agent.example/in")).want(200).text("data.id")
@@ -125,6 +127,7 @@ func TestASubscriptionIsSwitchedOffAndOnAgain(t *testing.T) {
 }
 
 func TestRegisteringAURLAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.key("webhooks:manage"), w.key("webhooks:manage")
 	first := a.do("POST", hooksPath, hook("https://agent.example/in")).want(200)
@@ -142,6 +145,7 @@ func TestRegisteringAURLAgain(t *testing.T) {
 }
 
 func TestRegisteringAURLAtTheSameTimeIsOneSubscription(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	var wg sync.WaitGroup
@@ -159,6 +163,7 @@ func TestRegisteringAURLAtTheSameTimeIsOneSubscription(t *testing.T) {
 }
 
 func TestAnIdempotentSubscriptionAnswersItsSecretAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	first := a.do("POST", hooksPath, hook("https://agent.example"), "Idempotency-Key", "k").want(200)
@@ -173,6 +178,7 @@ func TestAnIdempotentSubscriptionAnswersItsSecretAgain(t *testing.T) {
 }
 
 func TestWhatASubscriptionMayNotBe(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	a.do("POST", hooksPath, with(hook("https://agent.example"), "events", []string{"booking.created", "payment.succeeded", "x"})).refused(400, "invalid_events").
@@ -204,6 +210,7 @@ func TestWhatASubscriptionMayNotBe(t *testing.T) {
 }
 
 func TestAnAgentHasABoundedNumberOfSubscriptions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	first := a.do("POST", hooksPath, hook("https://agent.example/0")).want(200).text("data.id")

@@ -20,6 +20,7 @@ import (
 const testPath = "/api/v1/external/webhooks/test"
 
 func TestATestWithoutSubscriptionsHasBothCounters(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	w.key("webhooks:manage").do("POST", hooksPath, hook("https://other.example")).want(200) // another agent's is not sent to
@@ -89,6 +90,7 @@ func (w *world) deliverOne(ctx context.Context, sink *store.DB, verdict func(*sc
 }
 
 func TestATestAnswersWhatCameOfTheFirstAttempts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *api.Options) { o.WebhookTimeout = 30 * time.Second })
 	a := w.key("platform", "webhooks:manage")
 	good := a.do("POST", hooksPath, with(hook("https://good.example/"), "agent_name", "good")).want(200).text("data.id")
@@ -129,6 +131,7 @@ func TestATestAnswersWhatCameOfTheFirstAttempts(t *testing.T) {
 }
 
 func TestATestThatNobodyDeliversIsPending(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	a.do("POST", hooksPath, hook("https://agent.example/")).want(200)
@@ -141,6 +144,7 @@ func TestATestThatNobodyDeliversIsPending(t *testing.T) {
 }
 
 func TestATestOutlivesTheServersReadTimeout(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	a.do("POST", hooksPath, hook("https://agent.example/")).want(200)
@@ -153,6 +157,7 @@ func TestATestOutlivesTheServersReadTimeout(t *testing.T) {
 }
 
 func TestATestEndsWhenItsCallerLeaves(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *api.Options) { o.WebhookTimeout = time.Hour })
 	a := w.key("webhooks:manage")
 	a.do("POST", hooksPath, hook("https://agent.example/")).want(200)
@@ -176,6 +181,7 @@ func TestATestEndsWhenItsCallerLeaves(t *testing.T) {
 }
 
 func TestAnAgentHasSoManyTestsThatWait(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *api.Options) { o.WebhookTimeout = time.Hour })
 	a, b := w.key("webhooks:manage"), w.key("webhooks:manage")
 	a.do("POST", hooksPath, hook("https://agent.example/")).want(200)
@@ -213,6 +219,7 @@ func TestAnAgentHasSoManyTestsThatWait(t *testing.T) {
 }
 
 func TestStatisticsCountDeliveries(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.key("webhooks:manage")
 	const path = "/api/v1/external/webhooks/statistics"
