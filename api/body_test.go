@@ -56,8 +56,12 @@ func TestABodyThatIsNoPlainUTF8IsRefusedWithTheReason(t *testing.T) {
 		a.do("POST", "/mcp", c.body, c.headers...).refused(415, c.code)
 	}
 	for i, c := range [][]string{
-		{"Content-Encoding", "identity"}, {"Content-Encoding", ""}, {"Content-Type", "application/json; charset=UTF-8"}, {"Content-Type", "application/json;charset=utf8"},
-		{"Content-Type", "no type;;"}, {"Content-Type", "text/plain"},
+		{"Content-Encoding", "identity"},
+		{"Content-Encoding", ""},
+		{"Content-Type", "application/json; charset=UTF-8"},
+		{"Content-Type", "application/json;charset=utf8"},
+		{"Content-Type", "no type;;"},
+		{"Content-Type", "text/plain"},
 	} {
 		a.do("POST", bookings, text(t, stay(10+3*i)), c...).want(200)
 	}

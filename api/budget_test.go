@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
@@ -109,7 +110,7 @@ func TestNoBodyCostsManyTimesItsBytes(t *testing.T) {
 	for name, item := range map[string]string{"zeros": "0", "objects": "{}", "items": `{"title":"","message":""}`, "lists": "[[]]"} {
 		body := "[" + strings.TrimSuffix(strings.Repeat(item+",", bulkBody/(len(item)+1)-1), ",") + "]"
 		costs(t, "a batch of "+name, len(body), func() error {
-			r := httptest.NewRequest("POST", "/", strings.NewReader(body))
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
 			r = r.WithContext(context.WithValue(r.Context(), infoKey{}, &info{operation: &operation{body: bulkBody}}))
 			_, _, err := decodeList[bulkItem](r, maxBulk)
 			return err

@@ -52,6 +52,7 @@ func TestALongPollIsNotHeldByABodyThatNeverComes(t *testing.T) {
 				t.Fatalf("%s, %s: answered %+v, %v", path, length, r, err)
 			}
 			body, err := io.ReadAll(r.Body)
+			_ = r.Body.Close()
 			if _, over := in.ReadByte(); err != nil || over == nil || !strings.Contains(string(body), "incomplete_body") {
 				t.Errorf("%s, %s: %s, %v, and the connection is open: %v", path, length, body, err, over)
 			}

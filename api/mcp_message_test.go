@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -36,11 +37,21 @@ func TestAnUnknownMethodIsRefusedInTheProtocolsForm(t *testing.T) {
 			}
 		}
 	}
+	// The newest version asks for the status too.
+	c.do("POST", "/mcp", with(message("no/such"), "id", json.RawMessage("9007199254740993"), "params", map[string]any{"_meta": map[string]any{"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}),
+		"MCP-Protocol-Version", "2026-07-28", "MCP-Method", "no/such").unknownMethod(t, "9007199254740993")
 	if r := c.do("POST", "/mcp", map[string]any{"jsonrpc": "2.0", "method": "notifications/no_such"}).want(202); len(r.body) != 0 {
 		t.Errorf("a notification is answered %s", r.body)
 	}
 	c.do("POST", "/mcp/", message("ping")).want(200).is("id", 1)
 	c.do("GET", "/mcp/", nil).refused(405, "method_not_allowed")
+}
+
+func (r reply) unknownMethod(t *testing.T, id string) {
+	t.Helper()
+	if r.status != 404 || !bytes.Contains(r.body, []byte(`"id":`+id)) || !bytes.Contains(r.body, []byte("-32601")) {
+		t.Errorf("answered %d %s", r.status, r.body)
+	}
 }
 
 // What a tool's schema calls an integer is none in quotes, wherever its request has it.

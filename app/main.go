@@ -29,7 +29,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from here on signals have their default effect again
-	limitMemory()
+	limitMemory(memlimit.FromCgroup)
 	return Run(ctx, args, os.LookupEnv, stdout, stderr)
 }
 
@@ -39,8 +39,8 @@ const heapShare = 0.85
 
 // limitMemory makes the garbage collector keep to the memory of the container, as its
 // control group bounds it. GOMEMLIMIT stands above it; without either there is no limit.
-func limitMemory() {
-	_, _ = memlimit.Set(memlimit.WithRatio(heapShare), memlimit.WithProvider(memlimit.FromCgroup)) // an error is that there is no bound
+func limitMemory(of memlimit.Provider) {
+	_, _ = memlimit.Set(memlimit.WithRatio(heapShare), memlimit.WithProvider(of)) // an error is that there is no bound
 }
 
 // Run is Main with a context in the place of signals.

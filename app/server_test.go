@@ -201,7 +201,7 @@ func TestAStreamOutlivesTheServersDeadlines(t *testing.T) {
 			_, _ = fmt.Fprintf(conn, "GET /api/v1/hosts/h/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n", hostToken(t))
 		}()
 		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil || r.StatusCode != 200 {
+		if err != nil || r.StatusCode != http.StatusOK {
 			t.Fatalf("answered %+v, %v", r, err)
 		}
 		<-time.After(30 * time.Minute) // of the test's clock
