@@ -36,7 +36,7 @@ func TestAKeyIsMadeListedRotatedAndRevoked(t *testing.T) {
 	made := boss.do("POST", keysPath, newKey("environment", "test", "expires_at", time.Now().Add(time.Hour).UTC().Format(time.RFC3339))).want(200).
 		is("data.state", "live", "data.rate_limit_per_minute", 100, "data.platform", false, "data.last_used_at", nil)
 	text := made.text("data.key")
-	if !regexp.MustCompile(`^krib_test_[0-9a-f]{32}$`).MatchString(text) || !strings.HasPrefix(text, made.text("data.prefix")) {
+	if !regexp.MustCompile(`^krib_test_[0-9a-f]{32}[0-9A-Za-z]{6}$`).MatchString(text) || !strings.HasPrefix(text, made.text("data.prefix")) {
 		t.Errorf("the key has another form: %s", made.body)
 	}
 	a := w.holder(made)

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -45,6 +46,9 @@ type Options struct {
 	ReplayWindow time.Duration
 	// CORSOrigins may call from a browser; none by default.
 	CORSOrigins []string
+	// TrustedProxies are the networks whose X-Forwarded-For says where a request comes
+	// from. Without them every caller behind a proxy has the proxy's address.
+	TrustedProxies []netip.Prefix
 	// StripeSecret verifies Stripe's webhooks; without it they are refused
 	// with 503.
 	StripeSecret schemas.Secret
@@ -65,14 +69,15 @@ type Options struct {
 
 // A server is what all endpoints share.
 type server struct {
-	o       Options
-	log     *slog.Logger
-	limits  limiter
-	bodies  *budget
-	metrics *metrics
-	ready   verdict
-	waiting waiters
-	tools   http.Handler // of the Model Context Protocol
+	o        Options
+	log      *slog.Logger
+	limits   limiter
+	refusals sampler
+	bodies   *budget
+	metrics  *metrics
+	ready    verdict
+	waiting  waiters
+	tools    http.Handler // of the Model Context Protocol
 
 	asyncAPI func() ([]byte, error) // the document, made once
 }

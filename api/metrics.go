@@ -12,6 +12,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	refused  *prometheus.CounterVec
 }
 
 // newMetrics registers nothing when reg is nil.
@@ -21,6 +22,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		requests: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "krib_http_requests_total", Help: "Requests that were answered, by route pattern.",
 		}, []string{"method", "route", "status"}),
+		refused: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "krib_http_unknown_callers_total", Help: "Requests that were refused for their credentials, by the code of the error.",
+		}, []string{"code"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "krib_http_request_duration_seconds", Help: "Time to answer a request; streams are left out.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},

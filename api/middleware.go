@@ -14,6 +14,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/internal/caller"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -27,6 +28,8 @@ type info struct {
 	budget    *budget             // of bodies; nil for none
 	writer    http.ResponseWriter // while an endpoint of agentSlow runs
 	atEnd     []func()            // give back what the request holds
+	address   string              // the network that the request counts for
+	code      string              // of the error that was answered; empty for none
 }
 
 // giveBack ends what the request holds of what all share.
@@ -71,12 +74,15 @@ func routeOf(r *http.Request) string {
 func (s *server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		i := &info{id: requestID(r.Header.Get(requestIDHeader)), budget: s.bodies}
+		i := &info{id: requestID(r.Header.Get(requestIDHeader)), budget: s.bodies, address: caller.Of(r.Context())}
 		if callOf(r.Context()) != nil { // its bytes are held by the message that it came in
 			i.budget = nil
 		}
+		if i.address == "" { // a tool's call has that of the message
+			i.address = caller.Address(r, s.o.TrustedProxies)
+		}
 		w.Header().Set(requestIDHeader, i.id)
-		ctx := context.WithValue(r.Context(), infoKey{}, i)
+		ctx := caller.With(context.WithValue(r.Context(), infoKey{}, i), i.address)
 		if parent := r.Header.Get("Traceparent"); schemas.ValidTraceParent(parent) {
 			ctx = schemas.WithTrace(ctx, parent)
 		} else {
@@ -111,6 +117,9 @@ type served struct {
 func (e *served) log(bytes int) {
 	s, i, took := e.server, e.info, time.Since(e.start)
 	s.metrics.served(e.method, e.route, e.status, took)
+	if unknownCaller(e.status, i.code) {
+		s.metrics.refused.WithLabelValues(i.code).Inc()
+	}
 	level := slog.LevelInfo
 	if strings.HasPrefix(e.route, "/health") { // probes come every second
 		level = slog.LevelDebug
@@ -118,6 +127,13 @@ func (e *served) log(bytes int) {
 	ctx := context.Background() //nolint:contextcheck // the request's may have ended with its handler
 	if !s.log.Enabled(ctx, level) {
 		return
+	}
+	leftOut := 0
+	if unknownCaller(e.status, i.code) {
+		var say bool
+		if leftOut, say = s.refusals.say(i.code+" "+i.address, time.Now()); !say {
+			return
+		}
 	}
 	attrs := []slog.Attr{
 		slog.String("request_id", i.id), slog.String("method", e.method), slog.String("route", e.route),
@@ -129,7 +145,22 @@ func (e *served) log(bytes int) {
 	if i.principal.Host != "" {
 		attrs = append(attrs, slog.String("host_id", string(i.principal.Host)))
 	}
+	if i.code != "" {
+		attrs = append(attrs, slog.String("code", i.code))
+	}
+	if unknownCaller(e.status, i.code) {
+		attrs = append(attrs, slog.String("address", i.address), slog.Int("left_out", leftOut))
+	}
 	s.log.LogAttrs(ctx, level, "request served", attrs...)
+}
+
+// tooManyFailures is the code of a refusal that no credential was looked up for.
+const tooManyFailures = "too_many_failures"
+
+// unknownCaller reports whether a request was refused for its credentials. Anybody
+// can send any number of those.
+func unknownCaller(status int, code string) bool {
+	return status == http.StatusUnauthorized || code == tooManyFailures
 }
 
 // recovered turns a panic into a 500, so that one request cannot end the process.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
+	"strconv"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/segmentio/encoding/json"
@@ -38,7 +40,12 @@ const statusClientLeft = 499
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := classify(err)
 	ctx := r.Context()
-	id := infoOf(ctx).id
+	i := infoOf(ctx)
+	i.code = e.Code
+	id := i.id
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
 	switch {
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		writeProblem(w, statusClientLeft, e, id) // for the log and the metrics; nobody reads it

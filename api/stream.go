@@ -59,7 +59,7 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	kind := classify(err).Kind
-	if v.host != "" && s.o.Stream != nil && (kind == schemas.Unavailable || kind == schemas.Conflict) {
+	if v.host != "" && s.o.Stream != nil && (kind == schemas.Unavailable || kind == schemas.Conflict || kind == schemas.TooMany) {
 		// Any status but 200 would end an EventSource for ever, for a ticket that may
 		// be good.
 		s.o.Stream.Refuse(w, r, v.host, "the ticket cannot be looked up now")
@@ -147,7 +147,11 @@ func (s *server) byTicket(r *http.Request, host schemas.HostID, ticket string, c
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), redeemTimeout)
 	defer cancel()
-	p, err := s.o.Producer.RedeemTicket(ctx, host, ticket)
+	var p producers.Pass
+	err := s.o.Auth.Guarded(ctx, func(ctx context.Context) (err error) {
+		p, err = s.o.Producer.RedeemTicket(ctx, host, ticket)
+		return err
+	})
 	var refused *schemas.Error
 	switch {
 	case err == nil:

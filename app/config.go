@@ -62,6 +62,7 @@ type config struct {
 	stripeSecret          schemas.Secret
 	issuer, audience      string
 	corsOrigins           []string
+	proxies               []netip.Prefix
 
 	mail mailConfig
 }
@@ -115,6 +116,7 @@ func (c *config) shared(s *settings, perHost string) {
 	s.add("KRIB_MAX_CONNECTIONS_PER_ADDRESS", "0", "of these, how many one address (of IPv6 a /64) may have; 0 for all but 500, since behind a proxy all come from one",
 		number(&c.connectionsPerAddress, 0, 1_000_000))
 	c.mail.settings(s)
+	s.add("KRIB_TRUSTED_PROXIES", "", "networks of the proxies before the API, separated by commas: 10.0.0.0/8; their X-Forwarded-For says which address a request counts for", ranges(&c.proxies))
 	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas: https://app.example.com; or * for all, without cookies", origins(&c.corsOrigins))
 }
 

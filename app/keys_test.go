@@ -63,7 +63,7 @@ func TestKeysAreMadeListedRotatedAndRevokedByACommand(t *testing.T) {
 		return err == nil
 	}
 	first := asked[key](t, database, "create", "--agent-name", "Travel agent", "--name", "first", "--scopes", "webhooks:manage,bookings:read", "--expires-in", "90d")
-	if !regexp.MustCompile(`^krib_live_[0-9a-f]{32}$`).MatchString(first.Key) || first.RateLimit != 100 || first.ExpiresAt == nil || !works(first) {
+	if !regexp.MustCompile(`^krib_live_[0-9a-f]{32}[0-9A-Za-z]{6}$`).MatchString(first.Key) || first.RateLimit != 100 || first.ExpiresAt == nil || !works(first) {
 		t.Fatalf("made %+v", first)
 	}
 	second := asked[key](t, database, "create", "--agent", first.AgentID, "--name", "second", "--scopes", "admin", "--platform", "--env", "test", "--rate-limit", "0")

@@ -3,6 +3,7 @@ package schemas
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind says what an error means to the caller; package api turns it into a
@@ -41,6 +42,9 @@ type Error struct {
 	Fields []FieldError
 	// Extra members are laid beside the standard ones in the answer.
 	Extra map[string]any
+	// RetryAfter is when asking again makes sense; 0 says nothing. It leaves as the
+	// header Retry-After, in whole seconds.
+	RetryAfter time.Duration `json:"-"`
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Detail }

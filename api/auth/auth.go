@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/MicahParks/keyfunc/v3"
+	"golang.org/x/time/rate"
 
+	"github.com/krib-ai/krib/internal/caller"
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/schemas"
 )
@@ -43,11 +45,15 @@ type Options struct {
 	// KeyCache is how long a valid key is believed without asking Postgres again,
 	// and so how long a revoked one may live on. Default one second.
 	KeyCache time.Duration
+	// RefusalCache is how long an unknown key is refused without asking Postgres
+	// again. Default five seconds.
+	RefusalCache time.Duration
 }
 
 // An Auth recognises callers. It is safe for concurrent use.
 type Auth struct {
 	keys   keyCache
+	guard  *guard
 	tokens verifier
 }
 
@@ -63,9 +69,20 @@ func New(ctx context.Context, o Options) (*Auth, error) {
 	if o.KeyCache == 0 {
 		o.KeyCache = time.Second
 	}
-	a := &Auth{keys: keyCache{db: o.DB, ttl: o.KeyCache}, tokens: verifier{secret: o.JWTSecret, issuer: o.Issuer, audience: o.Audience}}
+	if o.RefusalCache == 0 {
+		o.RefusalCache = 5 * time.Second
+	}
+	g := newGuard()
+	a := &Auth{guard: g, keys: keyCache{db: o.DB, ttl: o.KeyCache, refusal: o.RefusalCache, guard: g}, tokens: verifier{secret: o.JWTSecret, issuer: o.Issuer, audience: o.Audience}}
 	if o.JWKSURL != "" {
-		set, err := keyfunc.NewDefaultCtx(ctx, []string{o.JWKSURL})
+		set, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{o.JWKSURL}, keyfunc.Override{
+			// A token may name any key. The set is fetched again for an unknown one at most
+			// so often, and no request waits longer for it; by default that is a minute, and
+			// the provider's new keys could be kept out for five.
+			RefreshUnknownKID: rate.NewLimiter(rate.Every(10*time.Second), 1),
+			RateLimitWaitMax:  2 * time.Second,
+			HTTPTimeout:       5 * time.Second,
+		})
 		if err != nil {
 			return nil, fmt.Errorf("opening the key set of the identity provider: %w", err)
 		}
@@ -105,8 +122,11 @@ func (a *Auth) Agent(ctx context.Context, header string) (Principal, error) {
 	if err != nil {
 		return Principal{}, err
 	}
-	if !strings.HasPrefix(key, schemas.KeyPrefix) || len(key) > maxKey {
+	if !strings.HasPrefix(key, schemas.KeyPrefix) {
 		return Principal{}, unauthorized("invalid_api_key", "this needs an agent's API key")
+	}
+	if !schemas.WellFormedAPIKey(key) {
+		return Principal{}, unauthorized("invalid_api_key", "this is no API key: it was mistyped or cut off")
 	}
 	k, err := a.keys.lookup(ctx, schemas.HashAPIKey(key))
 	if err != nil {
@@ -128,6 +148,27 @@ func (a *Auth) Host(header string) (Principal, error) {
 		return Principal{}, unauthorized("invalid_token", "this needs a host's token, not an API key")
 	}
 	return a.tokens.verify(token)
+}
+
+// Guarded runs a look-up of a credential that Postgres alone can judge, such as a
+// ticket, within the bounds for the caller's address. Unauthorized counts against it.
+func (a *Auth) Guarded(ctx context.Context, lookup func(context.Context) error) error {
+	addr := caller.Of(ctx)
+	if err := a.guard.take(addr, time.Now()); err != nil {
+		return err
+	}
+	select {
+	case a.guard.slots <- struct{}{}:
+		defer func() { <-a.guard.slots }()
+	case <-ctx.Done():
+		a.guard.giveBack(addr, time.Now())
+		return ctx.Err()
+	}
+	err := lookup(ctx)
+	if schemas.KindOf(err) != schemas.Unauthorized {
+		a.guard.giveBack(addr, time.Now())
+	}
+	return err
 }
 
 // IsKey says whether an Authorization header brings an API key, valid or not, and

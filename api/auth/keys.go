@@ -7,12 +7,12 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/krib-ai/krib/internal/caller"
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/schemas"
 )
 
 const (
-	maxKey = 128
 	// maxCached bounds the memory of the cache; beyond it, it is emptied.
 	maxCached = 10_000
 	// lookupTimeout bounds a look-up that several requests wait for.
@@ -22,11 +22,14 @@ const (
 	usedEvery = time.Minute
 )
 
-// A keyCache believes a valid key for a moment. Refusals are not kept: a key that
-// was just made works at once.
+// A keyCache believes a valid key for a moment, and refuses an unknown one for
+// another. Postgres is asked about a key that was good in this process whatever else
+// comes from its address; what was never seen here passes the guard.
 type keyCache struct {
 	db      *store.DB
 	ttl     time.Duration
+	refusal time.Duration
+	guard   *guard
 	flights singleflight.Group
 
 	mu    sync.Mutex
@@ -42,11 +45,43 @@ type cachedKey struct {
 func (c *keyCache) lookup(ctx context.Context, hash []byte) (store.APIKey, error) {
 	id := string(hash)
 	c.mu.Lock()
-	k, ok := c.known[id]
+	k, known := c.known[id]
 	c.mu.Unlock()
-	if ok && time.Now().Before(k.until) {
+	now := time.Now()
+	switch {
+	case known && now.Before(k.until):
 		return k.key, nil
+	case known:
+		return c.ask(ctx, id, hash)
+	case c.guard.refused(id, now):
+		return store.APIKey{}, unknownKey()
 	}
+	addr := caller.Of(ctx)
+	if err := c.guard.take(addr, now); err != nil {
+		return store.APIKey{}, err
+	}
+	key, err := c.askForStranger(ctx, id, hash)
+	if schemas.KindOf(err) != schemas.Unauthorized {
+		c.guard.giveBack(addr, time.Now())
+	}
+	return key, err
+}
+
+// askForStranger is ask within the share of callers that are not known.
+func (c *keyCache) askForStranger(ctx context.Context, id string, hash []byte) (store.APIKey, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	select {
+	case c.guard.slots <- struct{}{}:
+		defer func() { <-c.guard.slots }()
+	case <-ctx.Done():
+		return store.APIKey{}, ctx.Err()
+	}
+	return c.ask(ctx, id, hash)
+}
+
+// ask asks Postgres, once for all who ask for the same key at a time.
+func (c *keyCache) ask(ctx context.Context, id string, hash []byte) (store.APIKey, error) {
 	// The flight does not end when the first of its callers leaves.
 	flight := c.flights.DoChan(id, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
@@ -58,6 +93,9 @@ func (c *keyCache) lookup(ctx context.Context, hash []byte) (store.APIKey, error
 			// noted is noted at the next.
 			go c.used(context.WithoutCancel(ctx), key.ID)
 		}
+		if schemas.KindOf(err) == schemas.Unauthorized {
+			c.forget(id, asked)
+		}
 		return key, err
 	})
 	select {
@@ -66,6 +104,19 @@ func (c *keyCache) lookup(ctx context.Context, hash []byte) (store.APIKey, error
 	case r := <-flight:
 		return r.Val.(store.APIKey), r.Err // the flight's function returns one
 	}
+}
+
+// forget refuses a key for a moment. One that was good has ended for good; one that
+// was never seen is made within that moment only by a caller who chose its text.
+func (c *keyCache) forget(id string, asked time.Time) {
+	c.guard.refuse(id, asked.Add(c.refusal))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, id)
+}
+
+func unknownKey() error {
+	return unauthorized("invalid_api_key", "the API key is unknown, revoked or expired")
 }
 
 // keep believes a key from a moment on. It says whether its use is to be noted.

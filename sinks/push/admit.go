@@ -1,11 +1,11 @@
 package push
 
 import (
-	"net"
 	"net/http"
-	"net/netip"
+	"strings"
 	"time"
 
+	"github.com/krib-ai/krib/internal/caller"
 	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
@@ -53,21 +53,13 @@ func decrement[K comparable](m map[K]int, k K) {
 	}
 }
 
-// addressOf is what a client is counted by. An IPv6 customer has 2^64 addresses,
-// so the network counts.
+// addressOf is what a client is counted by: what the API has found out, which knows
+// the proxies before it, or the peer.
 func addressOf(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
+	if address := caller.Of(r.Context()); address != "" {
+		return strings.Clone(address)
 	}
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	if a = a.Unmap().WithZone(""); a.Is4() {
-		return a.String()
-	}
-	return netip.PrefixFrom(a, 64).Masked().String()
+	return caller.Address(r, nil)
 }
 
 // drain lets the connections go one by one over the window, so that they do not
