@@ -27,7 +27,7 @@ import (
 
 // open are the routes that need no credentials.
 var open = map[string]bool{
-	"GET /health": true, "GET /healthz": true, "GET /api/health": true, "GET /api/openapi.json": true, "GET /llms.txt": true,
+	"GET /": true, "GET /health": true, "GET /healthz": true, "GET /api/health": true, "GET /api/openapi.json": true, "GET /llms.txt": true,
 	"GET /api/asyncapi.json": true, "GET /api/schemas/v1/{schema}.json": true,
 	"POST /api/v1/integrations/stripe/webhook": true, // signed
 }
@@ -377,7 +377,7 @@ func TestWhatIsNotThereIsAProblem(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := client{w: w}
-	for _, path := range []string{"/api", "/api/", "/api/v1/nothing", "/api/v1/bookings/", "/", "/favicon.ico"} {
+	for _, path := range []string{"/api", "/api/", "/api/v1/nothing", "/api/v1/bookings/", "/favicon.ico"} {
 		c.do("GET", path, nil).refused(404, "no_such_path")
 	}
 	if got := c.do("PATCH", statusPath("x"), nil).refused(405, "method_not_allowed").header.Values("Allow"); strings.Join(got, ",") != "GET,HEAD,PUT" {

@@ -30,6 +30,7 @@ const (
 // of the path's host, open nothing.
 func (s *server) routes() []route {
 	routes := []route{
+		{http.MethodGet, "/", serveRoot},
 		{http.MethodGet, "/health", s.open(s.health)},
 		{http.MethodGet, "/healthz", s.open(s.health)},
 		{http.MethodGet, "/api/health", s.open(s.health)},

@@ -160,21 +160,28 @@ func (c *devConfig) run(ctx context.Context, out io.Writer, log *slog.Logger) er
 	})
 
 	defer c.removeDevFile()
-	return run(ctx, &c.config, listeners.http, listeners.admin, log, func(feed schemas.Feed) error {
+	return run(ctx, &c.config, listeners.http, listeners.admin, log, func(schemas.Feed) error {
 		f, err := c.devFile(id, listeners)
 		if err != nil {
 			return err
 		}
-		if err := writeJSON(c.devPath(), f); err != nil {
+		if err := writeEnv(filepath.Join(c.dataDir, envFileName), f); err != nil {
 			return err
 		}
-		return banner(out, f, feed, c.dataDir)
+		if err := writeJSON(c.devPath(), f); err != nil { // last: whoever waits for it finds the rest
+			return err
+		}
+		return banner(out, f, c.dataDir)
 	})
 }
 
 func (c *devConfig) devPath() string { return filepath.Join(c.dataDir, devFileName) }
 
-func (c *devConfig) removeDevFile() { _ = os.Remove(c.devPath()) }
+// removeDevFile removes what is there exactly while everything is ready.
+func (c *devConfig) removeDevFile() {
+	_ = os.Remove(c.devPath())
+	_ = os.Remove(filepath.Join(c.dataDir, envFileName))
+}
 
 // openFolder makes, locks and, if asked to, empties the data folder.
 func (c *devConfig) openFolder(ctx context.Context, log *slog.Logger) (unlock func() error, err error) {
@@ -211,7 +218,7 @@ func (c *devConfig) emptyFolder(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	// By name: the folder may be one that holds a person's own things too.
-	for _, name := range []string{"dev.json", "dev.json.new", identityFile, identityFile + ".new", "kafka", "postgres"} {
+	for _, name := range []string{"dev.json", "dev.json.new", envFileName, envFileName + ".new", identityFile, identityFile + ".new", "kafka", "postgres"} {
 		if err := os.RemoveAll(filepath.Join(c.dataDir, name)); err != nil {
 			return fmt.Errorf("emptying the data folder: %w", err)
 		}

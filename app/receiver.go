@@ -114,13 +114,24 @@ func (rc *receiver) keep(got *receivedWebhook) {
 	rc.last = slices.Delete(rc.last, 0, over)
 }
 
-func (rc *receiver) list(w http.ResponseWriter, _ *http.Request) {
+// list answers with what was received, on request only that of one booking and event.
+func (rc *receiver) list(w http.ResponseWriter, r *http.Request) {
 	rc.mu.Lock()
 	defer rc.mu.Unlock()
+	booking, event, found := r.URL.Query().Get("booking_id"), r.URL.Query().Get("event"), []receivedWebhook{}
+	for i := range rc.last {
+		var body struct {
+			BookingID string `json:"booking_id"`
+		}
+		_ = json.Unmarshal(rc.last[i].Body, &body) // what is no webhook is of no booking
+		if (booking == "" || booking == body.BookingID) && (event == "" || event == rc.last[i].Event) {
+			found = append(found, rc.last[i])
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", " ")
-	_ = enc.Encode(map[string]any{"total": rc.total, "received": append([]receivedWebhook{}, rc.last...)}) // the client may be gone
+	_ = enc.Encode(map[string]any{"total": rc.total, "received": found}) // the client may be gone
 }
 
 func (rc *receiver) clear(w http.ResponseWriter, _ *http.Request) {

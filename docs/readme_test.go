@@ -28,7 +28,7 @@ const readme = "../README.md"
 
 func TestEveryBlockOfTheReadmeIsTested(t *testing.T) {
 	t.Parallel()
-	tested := []string{"make targets", "shell book", "run svix.go", "lines pull", "lines keys", "lines production"}
+	tested := []string{"make targets", "shell subscribe", "shell book", "shell host", "run svix.go", "lines pull", "lines keys", "lines production"}
 	for _, b := range blocks(t, readme) {
 		if !slices.Contains(tested, b.use+" "+b.name) {
 			t.Errorf("no test is for a block of %s with the use %q: %.80s", b.language, b.use+" "+b.name, b.text)
@@ -66,27 +66,118 @@ func (p *program) at(line string) string {
 	return strings.ReplaceAll(line, home, strings.TrimPrefix(p.APIURL, "http://"))
 }
 
-func TestTheReadmesBookingIsMadeAndReceived(t *testing.T) {
-	t.Parallel()
-	p := run(t, nil)
-	p.subscribe(p.ReceiverURL+"/hook", "booking.created")
-	b := named(t, readme, "book")
-	b.text = p.at(b.text)
-	out := newShell(t, p.dir, nil).run(b)
-	var made struct {
-		Success bool
-		Data    struct {
-			BookingID string `json:"booking_id"`
-			Status    string
+// steps are the commands of a document, in their order.
+func steps(t *testing.T, document string) (found []block) {
+	t.Helper()
+	for _, b := range blocks(t, document) {
+		if b.use == "shell" {
+			found = append(found, b)
 		}
 	}
-	if err := json.Unmarshal([]byte(out), &made); err != nil || !made.Success || made.Data.Status != "pending" {
-		t.Fatalf("%v: %s", err, out)
+	return found
+}
+
+// The README, then the entry for developers, in one folder and one shell, from the
+// first line to the last; then all of it again; and again after a restart, whose
+// receiver has forgotten what it got. The second time with a date as macOS has it.
+func TestTheFirstHourIsOnePathThatCanBeRepeated(t *testing.T) {
+	t.Parallel()
+	dir, env := t.TempDir(), map[string]string{"DATABASE_URL": testenv.Database(t)}
+	shows := map[string][]string{
+		"subscribe": {`"success":true`}, "book": {`"event": "booking.created"`, `"verified": true`},
+		"host": {`"success":true`, "/dashboard/#host=", `"new_status":"cancelled"`, `"event": "booking.cancelled"`},
 	}
-	testenv.Eventually(t, "the sample receiver has it", func() bool {
-		got, err := exec.CommandContext(t.Context(), "curl", "-sS", p.ReceiverURL+"/received").Output()
-		return err == nil && strings.Contains(string(got), made.Data.BookingID)
-	})
+	for round, path := range []string{os.Getenv("PATH"), dateOfMacOS(t) + ":" + os.Getenv("PATH"), os.Getenv("PATH")} {
+		p := start(t, dir, env)
+		for range 2 {
+			sh := newShell(t, dir, []string{"PATH=" + path, "HOME=" + t.TempDir()})
+			for _, b := range append(steps(t, readme), steps(t, agents)...) {
+				out := sh.run(b)
+				want := shown[b.name]
+				if strings.Contains(read(t, readme), b.text) {
+					want = shows[b.name]
+				}
+				for _, w := range want {
+					if !strings.Contains(out, w) {
+						t.Errorf("round %d: %s does not show %s: %s", round, b.name, w, out)
+					}
+				}
+			}
+		}
+		p.stop()
+		for _, file := range []string{"env.sh", "dev.json"} {
+			if _, err := os.Stat(filepath.Join(dir, ".krib", file)); err == nil {
+				t.Errorf("%s is there after the stop", file)
+			}
+		}
+	}
+}
+
+// dateOfMacOS is a folder with a date that takes -v and not -d, as BSD's does.
+func dateOfMacOS(t *testing.T) string {
+	t.Helper()
+	real, err := exec.LookPath("date")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	script := `#!/usr/bin/env bash
+args=()
+while [ $# -gt 0 ]; do
+  case $1 in
+  -d) echo "date: illegal option -- d" >&2; exit 1 ;;
+  -v) n=${2#[+-]}; unit=days; case $n in *H) unit=hours ;; *d) ;; *) exit 1 ;; esac
+      args+=(-d "${2%"$n"}${n%?} $unit"); shift ;;
+  *) args+=("$1") ;;
+  esac
+  shift
+done
+exec ` + real + ` "${args[@]}"
+`
+	if err := os.WriteFile(filepath.Join(dir, "date"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// What is refused is printed and fails, whatever the answer is piped into.
+func TestAStepThatIsRefusedFailsAndShowsWhy(t *testing.T) {
+	t.Parallel()
+	p := run(t, nil)
+	for script, says := range map[string]string{
+		`X=$(call "$API/api/v1/external/webhook-subscriptions" -d '{"agent_name": "x"}' | member id)`: `"code":"invalid_request"`,
+		`call "$API/api/v1/external/bookings/none/status"`:                                            `"code":"booking_not_found"`,
+		`KEY=krib_dev_00000000000000000000000000000000; free_nights`:                                  `"code":"`,
+		`as_host "$API/api/v1/hosts/another/notifications"`:                                           `"code":"`,
+		`echo '{}' | member booking_id`:                                                               "there is no booking_id",
+		`RECEIVER=http://127.0.0.1:1; webhook b e`:                                                    "curl:",
+	} {
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -euo pipefail; . .krib/env.sh; "+script)
+		cmd.Dir = p.dir
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), says) {
+			t.Errorf("%s: %v, %s", script, err, out)
+		}
+	}
+}
+
+// The banner has the README's steps, word for word, and subscribing is the same in all
+// three.
+func TestTheBannerIsTheReadmesPath(t *testing.T) {
+	t.Parallel()
+	banner := read(t, "../app/banner.go")
+	for _, b := range steps(t, readme) {
+		if text := strings.TrimPrefix(b.text, ". .krib/env.sh\n"); !strings.Contains(banner, "\n"+text) {
+			t.Errorf("the banner does not have %s", b.text)
+		}
+	}
+	_, call, _ := strings.Cut(named(t, readme, "subscribe").text, "\n")
+	if !strings.Contains(named(t, agents, "subscribe").text, strings.TrimSpace(call)) {
+		t.Errorf("%s subscribes in another way than the README", agents)
+	}
+	if n := strings.Count(read(t, readme), "\n"); n > 160 {
+		t.Errorf("the README has %d lines", n)
+	}
 }
 
 func TestTheReadmesEventsAreFetched(t *testing.T) {
@@ -103,7 +194,7 @@ func TestTheReadmesEventsAreFetched(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		t.Cleanup(cancel)
 		cmd := exec.CommandContext(ctx, "bash", "-c", "exec "+p.at(line))
-		cmd.Env = append(os.Environ(), "K="+p.APIKey)
+		cmd.Env = append(os.Environ(), "KEY="+p.APIKey)
 		return cmd
 	}
 	var page struct {
