@@ -37,7 +37,7 @@ var laws = []law{
 	{"processors/retry", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter"}},
 	{"processors/replay", []string{"schemas", "internal/kafka", "internal/seal", "internal/filter", "internal/webhook"}},
 	{"sinks/notifications", []string{"schemas", "internal/kafka", "internal/store"}},
-	{"sinks/attempts", []string{"schemas", "internal/kafka", "internal/store", "producers"}}, // it disables by a command
+	{"sinks/attempts", []string{"schemas", "internal/kafka", "internal/store", "producers", "internal/webhook"}}, // it disables by a command
 	{"sinks/push", []string{"schemas", "internal/kafka", "internal/store", "internal/sse", "internal/caller"}},
 	{"sinks/pull", []string{"schemas", "internal/kafka", "internal/sse"}},
 	{"sinks/email", []string{"schemas", "internal/kafka", "internal/store"}},

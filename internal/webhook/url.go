@@ -58,6 +58,16 @@ func Shown(stored string) string {
 	return u.String()
 }
 
+// Origin is what of a stored URL may stand in a log: its scheme, host and port. Paths
+// and queries hold secrets. It is empty for what cannot be parsed.
+func Origin(stored string) string {
+	u, err := StoredURL(stored)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
 // FormerURL is the form in which versions before this grammar stored a URL, so that
 // a subscription of theirs is found again; it is empty for what they refused.
 func FormerURL(s string) string {

@@ -173,6 +173,18 @@ func TestAStoredURLThatReachedItsReceiverStillDoes(t *testing.T) {
 	}
 }
 
+func TestAnOriginHoldsNoSecret(t *testing.T) {
+	t.Parallel()
+	for stored, want := range map[string]string{
+		"https://hooks.slack.example/services/T0/B0/hush": "https://hooks.slack.example", "https://a.example:8443/?token=hush": "https://a.example:8443",
+		"https://user:hush@a.example/": "", "https://b\u00fccher.example/hush?hush": "https://xn--bcher-kva.example", "hush": "", "https://[2606:4700::1111]:1/hush": "https://[2606:4700::1111]:1",
+	} {
+		if got := webhook.Origin(stored); got != want {
+			t.Errorf("the origin of %q is %q, want %q", stored, got, want)
+		}
+	}
+}
+
 // FuzzURL holds that a form is stable, is what goes out, and is plain ASCII that no
 // receiver's parser stumbles over.
 func FuzzURL(f *testing.F) {

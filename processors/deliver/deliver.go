@@ -123,6 +123,7 @@ func New(o Options) (*Worker, error) {
 	w.holds.bound, w.holds.full = w.longest(), w.metrics.unheld.Inc
 	w.lanes.attempt, w.lanes.park, w.lanes.bury, w.lanes.supersede, w.lanes.repeated = w.attempt, w.park, w.bury, w.supersede, w.repeated
 	w.lanes.repeat, w.lanes.choicesOf = w.metrics.repeats.Inc, w.subs.choices
+	w.lanes.turned = w.breakerTurned
 	w.lanes.testAge = o.Timeout + testGrace
 	w.gate = &gate{load: w.load, pass: w.lanes.arrive, warn: w.stateUnread, parts: map[*kafka.Partition]*doorway{}}
 	return w, w.connect(o)

@@ -3,6 +3,7 @@ package deliver_test
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -199,6 +200,45 @@ func TestAnEndpointThatFailsEveryOtherRequestGetsAllOfItsEvents(t *testing.T) {
 		return n
 	}
 	testenv.Eventually(t, "every event is delivered", func() bool { return delivered() == events })
+}
+
+// One line for each change, whatever the number of probes in between.
+func TestABreakerIsLoggedWithItsEndpointWhenItOpensAndWhenItCloses(t *testing.T) {
+	t.Parallel()
+	const events = 15
+	w := newWorld(t, 1, slices.Repeat([]time.Duration{100 * ms}, 60)...)
+	var broken atomic.Bool
+	broken.Store(true)
+	to := testenv.Receiver(t, func(testenv.Request) testenv.Response {
+		if broken.Load() {
+			return testenv.Response{Status: http.StatusBadGateway}
+		}
+		return testenv.Response{}
+	})
+	w.subscribe("sub_1", to.URL()+"/services/hush?token=hush")
+	w.subscribe("sub_well", to.URL()) // gets nothing, and no line
+	for n := range events {
+		w.deliver(delivery("sub_1", schemas.BookingID(fmt.Sprint("bkg_", n)), 1))
+	}
+	var log testenv.Output
+	w.move()
+	w.work(func(o *deliver.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	const opened, closed = "the circuit breaker of an endpoint has opened", "the circuit breaker of an endpoint has closed"
+	testenv.Eventually(t, "the breaker's opening is logged", func() bool { return strings.Contains(log.String(), opened) })
+	n := to.Count()
+	testenv.Eventually(t, "two more probes fail", func() bool { return to.Count() >= n+2 })
+	broken.Store(false)
+	testenv.Eventually(t, "its closing is logged", func() bool { return strings.Contains(log.String(), closed) })
+	text := log.String()
+	if strings.Count(text, opened) != 1 || strings.Count(text, closed) != 1 {
+		t.Errorf("not one line for each change:\n%s", text)
+	}
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "circuit breaker") && (!strings.Contains(line, "subscription_id=sub_1") || !strings.Contains(line, "agent_id=agent_1") ||
+			!strings.Contains(line, "endpoint="+to.URL())) || strings.Contains(line, "hush") {
+			t.Errorf("the line is %s", line)
+		}
+	}
 }
 
 func TestParkedRecordIsNotARepeatWhenItReturns(t *testing.T) {

@@ -105,9 +105,12 @@ type lane struct {
 	silent   time.Time     // when the first request after that began that lingered, or zero
 	hung     int           // requests in a row, begun after that, that were not answered for long
 	stuck    bool          // requests linger, and none has succeeded since they began
-	opens    int           // how often the breaker opened in a row
-	shutTill time.Time     // no request before: the breaker's wait
-	asked    time.Time     // no request before: Retry-After
+	// turned is called when the breaker opens, and when it closes again; not for each
+	// probe in between.
+	turned   func(open bool)
+	opens    int       // how often the breaker opened in a row
+	shutTill time.Time // no request before: the breaker's wait
+	asked    time.Time // no request before: Retry-After
 	lastUsed time.Time
 
 	ordering  schemas.Ordering
@@ -128,7 +131,7 @@ var (
 func newLane(key laneKey, firstOpen, longestTier time.Duration) *lane {
 	l := &lane{
 		key: key, chains: map[schemas.BookingID][]*job{}, parked: map[schemas.BookingID][]parkedJob{},
-		firstOpen: firstOpen, longestTier: longestTier,
+		firstOpen: firstOpen, longestTier: longestTier, turned: func(bool) {},
 	}
 	l.breaker = l.newBreaker()
 	return l
@@ -164,10 +167,13 @@ func (l *lane) newBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			switch to {
 			case gobreaker.StateOpen:
-				l.opens++
+				if l.opens++; l.opens == 1 {
+					l.turned(true)
+				}
 				d := min(l.firstOpen<<min(l.opens-1, 16), maxOpen, max(l.longestTier, l.firstOpen))
 				l.shut(time.Now().Add(d))
 			case gobreaker.StateClosed:
+				l.turned(false)
 				l.opens = 0
 				l.limit.forget()
 			case gobreaker.StateHalfOpen:

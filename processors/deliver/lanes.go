@@ -48,8 +48,10 @@ type lanes struct {
 	repeated func(*job)
 	// choicesOf are what a subscription says now.
 	choicesOf func(schemas.SubscriptionID) choices
-	holds     *holds
-	testAge   time.Duration // the age at which nobody waits for a test any more
+	// turned is called when an endpoint's breaker opens or closes, under the lock.
+	turned  func(to schemas.SubscriptionID, open bool)
+	holds   *holds
+	testAge time.Duration // the age at which nobody waits for a test any more
 
 	wg sync.WaitGroup
 
@@ -69,7 +71,7 @@ func newLanes(ladder schemas.Ladder, maxInFlight int) *lanes {
 		ladder: ladder, byKey: map[laneKey]*lane{}, parts: map[*kafka.Partition]*presence{},
 		pool: newPool(maxInFlight), seen: newSeen(), repeat: func() {},
 		choicesOf: func(schemas.SubscriptionID) choices { return choices{} },
-		holds:     newHolds(ladder.Total()), recalled: recalled{},
+		holds:     newHolds(ladder.Total()), recalled: recalled{}, turned: func(schemas.SubscriptionID, bool) {},
 	}
 }
 
@@ -127,6 +129,9 @@ func (s *lanes) lane(j *job, now time.Time) *lane {
 		}
 		l = newLane(key, firstOpen, longest)
 		s.byKey[key] = l
+		if !key.test { // a test's lane closes nothing
+			l.turned = func(open bool) { s.turned(key.subscription, open) }
+		}
 	}
 	l.lastUsed = now
 	l.choose(s.choicesOf(j.d.SubscriptionID), now)

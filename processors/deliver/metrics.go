@@ -1,12 +1,14 @@
 package deliver
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/krib-ai/krib/internal/kafka"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -78,4 +80,18 @@ func (m *metrics) attempted(o schemas.Outcome, c schemas.ErrorClass, took time.D
 	if took > 0 {
 		m.duration.WithLabelValues(string(o)).Observe(took.Seconds())
 	}
+}
+
+// breakerTurned logs the change of an endpoint's breaker: one line when it opens and
+// one when it closes.
+func (w *Worker) breakerTurned(to schemas.SubscriptionID, open bool) {
+	about := []any{slog.String("subscription_id", string(to))}
+	if sub, _ := w.subs.get(to); sub != nil {
+		about = append(about, slog.String("agent_id", string(sub.AgentID)), slog.String("endpoint", webhook.Origin(sub.URL)))
+	}
+	if open {
+		w.logger.Warn("the circuit breaker of an endpoint has opened; it gets probes only", about...)
+		return
+	}
+	w.logger.Info("the circuit breaker of an endpoint has closed", about...)
 }

@@ -148,9 +148,10 @@ func (s *Sink) commit(ctx context.Context, as []schemas.Attempt, month *string) 
 	*month = this
 	s.m.rows.Add(float64(len(as)))
 	s.m.disabled.Add(float64(done.disabled))
-	if done != (folded{}) {
+	if len(done.changes) > 0 {
 		s.o.Wake()
 	}
+	s.log(ctx, done.changes)
 	return nil
 }
 

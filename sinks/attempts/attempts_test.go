@@ -3,6 +3,7 @@ package attempts_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -332,4 +333,46 @@ func TestARecordThatCannotBeDecodedIsSetAsideAndTheRestFlows(t *testing.T) {
 	g.start(t)
 	testenv.Eventually(t, "the row is there", func() bool { return len(g.rows(t, "dlv_1")) == 1 })
 	g.Read(t, string(schemas.PoisonRecords), 3)
+}
+
+func TestEachChangeOfASubscriptionsHealthIsOneLineInTheLog(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	if _, err := g.sql.Exec(t.Context(), `update webhook_subscriptions set webhook_url = 'https://example.com:8443/services/hush?token=hush'`); err != nil {
+		t.Fatal(err)
+	}
+	var log testenv.Output
+	s, err := attempts.New(attempts.Options{Kafka: g.Config, DB: g.sink, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	testenv.Run(t, s.Run)
+	says := func(text string, times int) {
+		t.Helper()
+		testenv.Eventually(t, "the log says "+text, func() bool { return strings.Count(log.String(), text) == times })
+	}
+	n := 0
+	next := func(d string, o schemas.Outcome) schemas.Attempt {
+		n++
+		return g.attempt(d, n, o)
+	}
+	g.log(t, next("dlv_1", schemas.Retry), next("dlv_1", schemas.Retry), next("dlv_1", schemas.Retry), next("dlv_1", schemas.Retry))
+	says("a subscription is failing", 1)
+	g.log(t, next("dlv_1", schemas.Retry), next("dlv_2", schemas.Delivered))
+	says("a subscription has recovered", 1)
+	for i := range 3 {
+		g.log(t, next(fmt.Sprint("dlv_dead_", i), schemas.Dead))
+	}
+	says("a subscription is disabled", 1)
+	says("a subscription is failing", 2)
+	says("a subscription has recovered", 1)
+	for line := range strings.Lines(log.String()) {
+		if strings.Contains(line, "a subscription ") && (!strings.Contains(line, "subscription_id="+string(g.sub)) || !strings.Contains(line, "agent_id=agent_1") ||
+			!strings.Contains(line, "endpoint=https://example.com:8443 ") && !strings.Contains(line, "endpoint=https://example.com:8443\n")) || strings.Contains(line, "hush") {
+			t.Errorf("the line is %s", line)
+		}
+	}
+	if !strings.Contains(log.String(), "reason=failures") {
+		t.Errorf("why it is disabled is not logged: %s", log.String())
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/krib-ai/krib/internal/store"
+	"github.com/krib-ai/krib/internal/webhook"
 	"github.com/krib-ai/krib/producers"
 	"github.com/krib-ai/krib/schemas"
 )
@@ -52,8 +53,39 @@ func (s *Sink) fold(ctx context.Context, tx *store.Tx, as []store.Written) (f fo
 	return f, nil
 }
 
-// folded counts what a batch has written to the outbox.
-type folded struct{ disabled, told int }
+// folded is what a batch has written to the outbox: how many subscriptions it has
+// disabled, and what of each subscription has changed.
+type folded struct {
+	disabled int
+	changes  []change
+}
+
+// A change of a subscription's health is logged when it is committed.
+type change struct {
+	about *store.Subscription
+	event schemas.EventType
+	why   schemas.DisabledReason // of SubscriptionDisabled
+}
+
+func (s *Sink) log(ctx context.Context, changes []change) {
+	for _, c := range changes {
+		level, text := slog.LevelWarn, "a subscription is failing"
+		about := []slog.Attr{
+			slog.String("subscription_id", string(c.about.ID)), slog.String("agent_id", string(c.about.AgentID)), slog.String("endpoint", webhook.Origin(c.about.URL)),
+		}
+		switch c.event {
+		case schemas.SubscriptionRecovered:
+			level, text = slog.LevelInfo, "a subscription has recovered"
+		case schemas.SubscriptionDisabled:
+			text, about = "a subscription is disabled", append(about, slog.String("reason", string(c.why)))
+		default:
+			if at := c.about.FirstFailureAt; at != nil {
+				about = append(about, slog.Time("failing_since", *at))
+			}
+		}
+		s.o.Logger.LogAttrs(ctx, level, text, about...)
+	}
+}
 
 func (s *Sink) foldOne(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, enabled time.Time, as []*store.Written, done *folded) error {
 	f, gone := summarise(id, enabled, as)
@@ -62,20 +94,23 @@ func (s *Sink) foldOne(ctx context.Context, tx *store.Tx, id schemas.Subscriptio
 		return err
 	}
 	for _, event := range news(h, f.LastSuccess != nil) {
-		if err := tell(ctx, tx, id, event); err != nil {
+		sub, err := tell(ctx, tx, id, event)
+		if err != nil {
 			return err
 		}
-		done.told++
+		done.changes = append(done.changes, change{about: sub, event: event})
 	}
 	why := verdict(h, gone, time.Now(), s.o.DisableAfter)
 	if why == "" {
 		return nil
 	}
 	off, err := producers.Disable(ctx, tx, id, why, h.EnabledAt)
-	if off {
-		done.disabled++
-		s.o.Logger.WarnContext(ctx, "a subscription is disabled", slog.String("subscription", string(id)), slog.String("reason", string(why)))
+	if err != nil || !off {
+		return err
 	}
+	sub, err := tx.Subscription(ctx, id)
+	done.disabled++
+	done.changes = append(done.changes, change{about: &sub, event: schemas.SubscriptionDisabled, why: why})
 	return err
 }
 
@@ -84,16 +119,16 @@ func (s *Sink) foldOne(ctx context.Context, tx *store.Tx, id schemas.Subscriptio
 // minutes after the first.
 const failingAfter = 4
 
-// tell tells the owner, and notes that it was told.
-func tell(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, event schemas.EventType) error {
+// tell notifies the owner, and notes that it was notified.
+func tell(ctx context.Context, tx *store.Tx, id schemas.SubscriptionID, event schemas.EventType) (*store.Subscription, error) {
 	sub, err := tx.Subscription(ctx, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := producers.TellOwner(ctx, tx, &sub, event); err != nil {
-		return err
+		return nil, err
 	}
-	return tx.NoteTold(ctx, id, event == schemas.SubscriptionFailing)
+	return &sub, tx.NoteTold(ctx, id, event == schemas.SubscriptionFailing)
 }
 
 // news is what the owner is to be told after a fold, in order: once that the
