@@ -200,7 +200,7 @@ func TestStatisticsOfASubscriptionAddUpToItsAgents(t *testing.T) {
 		r := a.do("GET", path, nil).want(200).is("data.waiting", 10*times)
 		for _, window := range []string{"1h", "24h", "7d"} {
 			at := "data.windows." + window + "."
-			r.is(at+"delivered", 10*times, at+"dead", 10*times, at+"attempts", 40*times, at+"failed", 30*times, at+"success_rate", 50, at+"withheld", 0)
+			r.is(at+"delivered", 10*times, at+"dead", 10*times, at+"attempts", 40*times, at+"failed", 30*times, at+"failing", 10*times, at+"success_rate", 33.33, at+"withheld", 0)
 			// From 10 to 39 ms, those of every third delivery twice.
 			if p50, p95 := r.get(at+"latency_p50_ms").(float64), r.get(at+"latency_p95_ms").(float64); p50 < 20 || p50 > 31 || p95 < 31 || p95 > 46 {
 				t.Errorf("%s of %s: p50 %v, p95 %v", window, path, p50, p95)

@@ -17,6 +17,7 @@ type statisticsView struct {
 	Total       int         `json:"total_subscriptions"`
 	Active      int         `json:"active_subscriptions"`
 	Failed      int         `json:"failed_subscriptions"`
+	Failing     int         `json:"failing_subscriptions"`
 	Recent      int64       `json:"recent_successful_calls_24h"`
 	SuccessRate float64     `json:"success_rate"`
 	LastUpdated time.Time   `json:"last_updated"`
@@ -30,7 +31,8 @@ type windowsView struct {
 	Week windowView `json:"7d"`
 }
 
-// A windowView counts deliveries that ended, and the requests that were made.
+// A windowView counts deliveries that ended, those that fail so far, and the requests
+// that were made.
 type windowView struct {
 	Delivered   int64    `json:"delivered"`
 	Dead        int64    `json:"dead"`
@@ -38,6 +40,7 @@ type windowView struct {
 	Superseded  int64    `json:"superseded"`
 	Attempts    int64    `json:"attempts"`
 	Failed      int64    `json:"failed"`
+	Failing     int64    `json:"failing"`
 	SuccessRate float64  `json:"success_rate"`
 	P50         *float64 `json:"latency_p50_ms"`
 	P95         *float64 `json:"latency_p95_ms"`
@@ -46,7 +49,7 @@ type windowView struct {
 func viewWindow(c *store.Counts) windowView {
 	return windowView{
 		Delivered: c.Delivered, Dead: c.Dead, Withheld: c.Withheld, Superseded: c.Superseded, Attempts: c.Attempts, Failed: c.Failed,
-		SuccessRate: successRate(c.Delivered, c.Dead), P50: quantile(c.Latencies, 0.5), P95: quantile(c.Latencies, 0.95),
+		Failing: c.Failing, SuccessRate: successRate(c), P50: quantile(c.Latencies, 0.5), P95: quantile(c.Latencies, 0.95),
 	}
 }
 
@@ -54,13 +57,15 @@ func viewWindows(w *store.WindowedCounts) windowsView {
 	return windowsView{viewWindow(&w.Hour), viewWindow(&w.Day), viewWindow(&w.Week)}
 }
 
-// successRate is the share, in percent with two places, of the deliveries that
-// have ended; 0 when none has.
-func successRate(delivered, dead int64) float64 {
-	if delivered+dead == 0 {
+// successRate is the share, in percent with two places, of the deliveries that were
+// delivered among those that were, that are dead and that fail so far; 0 when there is
+// none.
+func successRate(c *store.Counts) float64 {
+	all := c.Delivered + c.Dead + c.Failing
+	if all == 0 {
 		return 0
 	}
-	return math.Round(float64(delivered)/float64(delivered+dead)*10000) / 100
+	return math.Round(float64(c.Delivered)/float64(all)*10000) / 100
 }
 
 func quantile(l store.Latencies, q float64) *float64 {
@@ -86,7 +91,8 @@ func (s *server) webhookStatistics(r *http.Request, p auth.Principal) (answer, e
 		}
 		waiting, err := tx.Waiting(ctx, "")
 		v = statisticsView{
-			Total: n.All, Active: n.Active, Failed: n.All - n.Active, Recent: w.Day.Delivered, SuccessRate: successRate(w.Day.Delivered, w.Day.Dead),
+			Total: n.All, Active: n.Active, Failed: n.All - n.Active, Failing: n.Failing, Recent: w.Day.Delivered,
+			SuccessRate: successRate(&w.Day),
 			LastUpdated: now, Waiting: waiting, Windows: viewWindows(&w),
 		}
 		return err

@@ -100,9 +100,14 @@ func attempts(t *testing.T, c *testenv.Cluster, at time.Time) {
 		{AgentID: "agent_1", DeliveryID: "dlv_3", Number: 1, Outcome: schemas.Withheld, Final: true},
 		{AgentID: "agent_2", DeliveryID: "dlv_4", Number: 1, Outcome: schemas.Delivered, Final: true},
 		{AgentID: "agent_2", DeliveryID: "dlv_5", Number: 1, Outcome: schemas.Retry}, // not ended
+		{AgentID: "agent_2", DeliveryID: "dlv_7", Number: 1, Outcome: schemas.Retry, SubscriptionID: "sub_failing"},
+		{AgentID: "agent_2", DeliveryID: "dlv_7", Number: 2, Outcome: schemas.Retry, SubscriptionID: "sub_failing"},
 		{AgentID: "agent_2", DeliveryID: "dlv_6", Number: 1, Outcome: schemas.Dead, Final: true, Trigger: schemas.TriggerTest},
 	} {
-		a.SubscriptionID, a.EventID, a.EventType, a.StartedAt, a.DeliveryCreatedAt = schemas.SubscriptionID("sub_"+a.AgentID), "evt_1", schemas.BookingCreated, at, at
+		if a.SubscriptionID == "" {
+			a.SubscriptionID = schemas.SubscriptionID("sub_" + a.AgentID)
+		}
+		a.EventID, a.EventType, a.StartedAt, a.DeliveryCreatedAt = "evt_1", schemas.BookingCreated, at, at
 		if a.Trigger == "" {
 			a.Trigger = schemas.TriggerEvent
 		}
@@ -159,14 +164,14 @@ func TestTheDocumentForAnalystsIsRun(t *testing.T) {
 	}
 	if _, err := exec.LookPath("kcat"); err != nil {
 		t.Log("NOT RUN: what the document says for kcat, which is not installed: apt-get install kcat")
-	} else if out := d.run(t, "kcat.sh"); strings.Count(out, `"type":"booking.created"`) != 6 || strings.Count(out, `"topic":"webhook.attempts"`) != 8 || !strings.Contains(out, "3 partitions") {
+	} else if out := d.run(t, "kcat.sh"); strings.Count(out, `"type":"booking.created"`) != 6 || strings.Count(out, `"topic":"webhook.attempts"`) != 10 || !strings.Contains(out, "3 partitions") {
 		t.Errorf("kcat says\n%s", out)
 	}
 	d.run(t, "export.sh")
 	if b := d.file(t, "events.ndjson"); bytes.Count(b, []byte("\n")) != 13 || bytes.Contains(b, []byte("Amira")) {
 		t.Errorf("of events the export says\n%s", b)
 	}
-	if b := d.file(t, "attempts.ndjson"); bytes.Count(b, []byte("\n")) != 8 || bytes.Contains(b, []byte("Amira")) {
+	if b := d.file(t, "attempts.ndjson"); bytes.Count(b, []byte("\n")) != 10 || bytes.Contains(b, []byte("Amira")) {
 		t.Errorf("of attempts the export says\n%s", b)
 	}
 	for _, name := range []string{"ask.py", "funnel.sql", "confirm.sql", "webhooks.sql"} {
@@ -176,7 +181,9 @@ func TestTheDocumentForAnalystsIsRun(t *testing.T) {
 	}
 	want := "bookings\tconfirmed\tpaid\tcompleted\tcancelled\texpired\n6\t5\t1\t0\t1\t1\n" +
 		"bookings\tmedian\tlongest\n2\t1200.0\t1800.0\n" +
-		"agent\tdeliveries\tdelivered\tpercent\tattempts\nagent_1\t2\t1\t50.0\t1.5\nagent_2\t1\t1\t100.0\t1.0\n"
+		"agent\tendpoint\tdeliveries\tdelivered\tfailing\tpercent\tattempts\n" +
+		"agent_2\tsub_failing\t1\t0\t1\t0.0\t2.0\n" + // it has only ever failed
+		"agent_1\tsub_agent_1\t2\t1\t0\t50.0\t1.5\nagent_2\tsub_agent_2\t2\t1\t1\t50.0\t1.0\n"
 	if out := d.run(t, "ask.sh"); out != want {
 		t.Errorf("the answers are\n%s, not\n%s", out, want)
 	}
@@ -191,7 +198,7 @@ var (
 func TestTheColumnsOfTheDocumentAreInTheFiles(t *testing.T) {
 	t.Parallel()
 	words := strings.Fields("select from where group order by all as count sum median epoch over partition desc row_number n bookings confirmed total " +
-		"seconds_to_confirm filter avg posts deliveries delivered max and not in having bool_or")
+		"seconds_to_confirm filter avg posts deliveries delivered max and not in bool_or ended failing")
 	for name, topic := range map[string]string{"bookings.sql": string(schemas.BookingEvents), "webhooks-duckdb.sql": string(schemas.Attempts)} {
 		columns, n := columnsOf(t, topic), 0
 		for _, w := range sqlWord.FindAllString(sqlText.ReplaceAllString(named(t, analytics, name).text, ""), -1) {

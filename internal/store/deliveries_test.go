@@ -353,3 +353,39 @@ func TestStatisticsBecomeHoursAndGo(t *testing.T) {
 		t.Errorf("what came late made it %+v", got)
 	}
 }
+
+// What has been tried in vain and is tried again is no success, though nothing of it
+// has ended.
+func TestWhatFailsSoFarCountsAsFailing(t *testing.T) {
+	t.Parallel()
+	sink, _, api := pools(t, testenv.Database(t))
+	at := noon.Add(10 * time.Minute)
+	counts := func(id schemas.SubscriptionID, now time.Time) (n [3]int64) {
+		t.Helper()
+		w := read(t, api, func(ctx context.Context, tx *store.Tx) (store.WindowedCounts, error) {
+			return tx.Statistics(ctx, id, now)
+		})
+		return [3]int64{w.Hour.Failing, w.Day.Failing, w.Week.Failing}
+	}
+	test := attempted("dlv_test", 1, schemas.Retry)
+	test.Trigger = schemas.TriggerTest
+	write(t, sink, attempted("dlv_1", 1, schemas.Retry), attempted("dlv_1", 2, schemas.Retry), attempted("dlv_2", 1, schemas.Retry),
+		attempted("dlv_3", 1, schemas.Delivered), attempted("dlv_4", 1, schemas.Dead), attempted("dlv_5", 1, schemas.Withheld), test)
+	for name, c := range map[string]struct {
+		now  time.Time
+		want [3]int64
+	}{
+		"now":             {at, [3]int64{2, 2, 2}},
+		"two hours later": {at.Add(2 * time.Hour), [3]int64{0, 2, 2}},
+		"two days later":  {at.Add(48 * time.Hour), [3]int64{0, 0, 2}},
+		"a month later":   {at.Add(30 * 24 * time.Hour), [3]int64{}},
+	} {
+		if got := counts("sub_1", c.now); got != c.want {
+			t.Errorf("%s, %v fail in the hour, the day and the week, want %v", name, got, c.want)
+		}
+	}
+	write(t, sink, attempted("dlv_2", 2, schemas.Delivered), attempted("dlv_1", 3, schemas.Dead))
+	if got := counts("sub_1", at); got != [3]int64{} {
+		t.Errorf("all have ended, and %v are failing", got)
+	}
+}

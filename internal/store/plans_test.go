@@ -115,6 +115,11 @@ func TestTheLogIsReadByItsIndexesAndInFewMonths(t *testing.T) {
 		t.Errorf("what waits is not counted in its index:\n%s", plan)
 	}
 	t.Logf("counting what waits: %s", took)
+	plan, took = api.explain(t, false, store.CountFailing, []any{now.Add(-time.Hour), now.Add(-24 * time.Hour), now.Add(-7 * 24 * time.Hour), "sub_1"})
+	if strings.Contains(plan, "Seq Scan") {
+		t.Errorf("what fails is not counted by an index:\n%s", plan)
+	}
+	t.Logf("counting what fails: %s", took)
 	sink, _, _ := pools(t, url)
 	batch := make([]schemas.Attempt, 1000)
 	for i := range batch {

@@ -16,6 +16,7 @@ var StatisticsQuery = statisticsQuery
 
 const (
 	CountWaiting = countWaiting
+	CountFailing = countFailing + ` and subscription_id = $4`
 	MaxScan      = maxScan
 
 	LongestOnItsWay = longestOnItsWay

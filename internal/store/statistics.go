@@ -16,10 +16,13 @@ import (
 
 // Counts are what happened in a span of time, by when the attempts began.
 // Delivered, Dead, Withheld and Superseded count deliveries that ended; Attempts
-// the requests that were made, Failed those of them that were not taken.
+// the requests that were made, Failed those of them that were not taken. Failing
+// counts deliveries that have not ended: their last attempt failed, began in the span,
+// and will be followed by another.
 type Counts struct {
 	Delivered, Dead, Withheld, Superseded int64
 	Attempts, Failed                      int64
+	Failing                               int64
 	Latencies                             Latencies // of the requests
 }
 
@@ -183,8 +186,22 @@ func (t *Tx) Statistics(ctx context.Context, id schemas.SubscriptionID, now time
 	w.Day.Merge(&parts[1])
 	w.Week.Merge(&w.Day)
 	w.Week.Merge(&parts[2])
+	sql, spans := countFailing, args[:3:3]
+	if id != "" {
+		sql, spans = sql+` and subscription_id = $4`, append(spans, string(id))
+	} else {
+		sql += ` and subscription_id in (select id from webhook_subscriptions)`
+	}
+	if err := t.tx.QueryRow(ctx, sql, spans...).Scan(&w.Hour.Failing, &w.Day.Failing, &w.Week.Failing); err != nil {
+		return w, fmt.Errorf("counting what fails: %w", err)
+	}
 	return w, nil
 }
+
+// countFailing looks at what waits, by its index. An attempt that failed so long ago
+// that it is in no span belongs to a delivery that was lost with its topic.
+const countFailing = `select count(*) filter (where last_attempt_at >= $1), count(*) filter (where last_attempt_at >= $2), count(*)
+	from webhook_deliveries where state = 'waiting' and last_attempt_at >= $3 and trigger not in ('test', 'operational')`
 
 // sumLatencies adds histograms up, one sum for each bucket. Taken apart with unnest
 // and grouped by bucket, a thousand busy subscriptions cost three times as much.
@@ -230,14 +247,17 @@ func (t *Tx) Waiting(ctx context.Context, id schemas.SubscriptionID) (n int64, e
 	return n, nil
 }
 
-// SubscriptionTotals are how many subscriptions the scope may see.
+// SubscriptionTotals are how many subscriptions the scope may see. Failing are the
+// active ones whose last attempt failed.
 type SubscriptionTotals struct {
-	All, Active int
+	All, Active, Failing int
 }
 
 // CountSubscriptions counts.
 func (t *Tx) CountSubscriptions(ctx context.Context) (n SubscriptionTotals, err error) {
-	if err := t.tx.QueryRow(ctx, `select count(*), count(*) filter (where is_active) from webhook_subscriptions`).Scan(&n.All, &n.Active); err != nil {
+	if err := t.tx.QueryRow(ctx, `
+		select count(*), count(*) filter (where is_active), count(*) filter (where is_active and first_failure_at is not null)
+		from webhook_subscriptions left join webhook_health on subscription_id = id`).Scan(&n.All, &n.Active, &n.Failing); err != nil {
 		return n, fmt.Errorf("counting subscriptions: %w", err)
 	}
 	return n, nil
