@@ -138,6 +138,7 @@ func (d *deadCommand) requeue(ctx context.Context, done *requeued, before map[st
 // What tells an operator of an endpoint goes on as that, with its one attempt.
 func again(d *schemas.Delivery, run int64, now time.Time) schemas.Delivery {
 	next := *d
+	next.AttemptsBefore += d.Attempt
 	next.Run, next.Attempt, next.Hop, next.Trigger, next.CreatedAt = run, 0, 0, schemas.TriggerManual, now
 	next.NotBefore, next.DeadReason, next.LastStatus, next.LastError = nil, "", 0, ""
 	if d.EventType.Operational() {

@@ -144,7 +144,7 @@ func TestDeadLettersAreRequeuedOnceByTheirRun(t *testing.T) {
 		if d.ID == "dlv_4" {
 			trigger = schemas.TriggerOperational
 		}
-		if d.Run != first.Run || d.Attempt != 0 || d.Hop != 0 || d.Trigger != trigger || d.DeadReason != "" || d.LastStatus != 0 || time.Since(d.CreatedAt) > time.Hour ||
+		if d.Run != first.Run || d.AttemptsBefore != 9 || d.Attempt != 0 || d.Hop != 0 || d.Trigger != trigger || d.DeadReason != "" || d.LastStatus != 0 || time.Since(d.CreatedAt) > time.Hour ||
 			d.Payload != `{"guest":"<Amira>"}` || d.EventID != schemas.EventID("evt_"+d.ID) || string(r.Key) != string(d.SubscriptionID) {
 			t.Errorf("requeued as %+v", d)
 		}

@@ -36,6 +36,9 @@ type Delivery struct {
 	Hop            int            `json:"hop"`
 	Trigger        Trigger        `json:"trigger"`
 	CreatedAt      time.Time      `json:"created_at"` // of this run
+	// AttemptsBefore are the POSTs that former runs have made, as far as the log of
+	// attempts knew when this run began. They count for X-Webhook-Attempt only.
+	AttemptsBefore int `json:"attempts_before,omitempty"`
 	// NotBefore is set when a wait is longer than the tier that it was put on.
 	NotBefore *time.Time `json:"not_before,omitempty"`
 	// TurnAt is when its turn comes under its subscription's rate limit; it holds only

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -63,11 +62,11 @@ func (f *forwarder) post(ctx context.Context, event schemas.WebhookBody) answer 
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
 	defer cancel()
 	start := time.Now()
-	status, err := f.roundTrip(ctx, event)
+	status, err := f.roundTrip(ctx, cancel, event)
 	return answer{status, time.Since(start), err}
 }
 
-func (f *forwarder) roundTrip(ctx context.Context, event schemas.WebhookBody) (int, error) {
+func (f *forwarder) roundTrip(ctx context.Context, cancel context.CancelFunc, event schemas.WebhookBody) (int, error) {
 	body, err := schemas.Encode(event.For(f.url, f.id))
 	if err != nil {
 		return 0, err
@@ -85,8 +84,7 @@ func (f *forwarder) roundTrip(ctx context.Context, event schemas.WebhookBody) (i
 		return 0, err
 	}
 	defer func() { _ = resp.Body.Close() }() // whatever it says, the answer is in
-	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)); err != nil {
-		return resp.StatusCode, fmt.Errorf("reading the answer: %w", err)
-	}
+	// The status line decides, as it does for webhooks.
+	_, _ = deliver.ReadBody(resp.Body, cancel)
 	return resp.StatusCode, nil
 }

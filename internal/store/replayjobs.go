@@ -130,3 +130,12 @@ func (j ReplayJobs) LastAttempts(ctx context.Context, sub schemas.SubscriptionID
 	})
 	return out, err
 }
+
+// AttemptsBefore are those of [Tx.AttemptsBefore].
+func (j ReplayJobs) AttemptsBefore(ctx context.Context, run int64, sub schemas.SubscriptionID, ids []schemas.DeliveryID) (out map[schemas.DeliveryID]int, err error) {
+	err = j.DB.Read(ctx, Scope{}, func(ctx context.Context, tx *Tx) error {
+		out, err = tx.AttemptsBefore(ctx, run, sub, ids)
+		return err
+	})
+	return out, err
+}

@@ -143,6 +143,30 @@ func (t *Tx) LastAttempts(ctx context.Context, sub schemas.SubscriptionID, ids [
 	return out, nil
 }
 
+// AttemptsBefore counts the POSTs that other runs than the given one have made of a
+// subscription's deliveries. Those without one are not among them, nor are those
+// whose attempts are older than the log.
+func (t *Tx) AttemptsBefore(ctx context.Context, run int64, sub schemas.SubscriptionID, ids []schemas.DeliveryID) (map[schemas.DeliveryID]int, error) {
+	out := map[schemas.DeliveryID]int{}
+	var (
+		id schemas.DeliveryID
+		n  int
+	)
+	rows, err := t.tx.Query(ctx, `
+		select delivery_id, count(*) from webhook_attempts
+		where delivery_id = any($1) and run <> $2 and subscription_id = $3 and duration_ms > 0 group by delivery_id`, texts(ids), run, string(sub))
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&id, &n}, func() error {
+			out[id] = n
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("counting the attempts of %d deliveries: %w", len(ids), err)
+	}
+	return out, nil
+}
+
 // PurgeReplays forgets what finished before the given age; it needs RoleJobs.
 func (t *Tx) PurgeReplays(ctx context.Context, olderThan time.Duration) (int64, error) {
 	tag, err := t.tx.Exec(ctx, `delete from webhook_replays where finished_at < now() - $1::interval`, olderThan)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -139,10 +140,13 @@ func hostileServers(t *testing.T) []hostile {
 	closed := rawServer(t, nil)
 	closed = closed[:strings.LastIndex(closed, ":")] + ":1" // nobody listens on port 1
 	retry, delivered := schemas.Retry, schemas.Delivered
+	says := func(text string) string {
+		return rawServer(t, after(func(c net.Conn) { _, _ = io.WriteString(c, text) }))
+	}
 	return []hostile{
 		{"never answers", rawServer(t, after(func(c net.Conn) { _, _ = c.Read(make([]byte, 1<<20)); _, _ = c.Read(make([]byte, 1)) })), retry, schemas.ErrorTimeout, 0},
 		{"drips headers", rawServer(t, after(func(c net.Conn) { _, _ = io.WriteString(c, ok); drip(c, "X", 100*ms) })), retry, schemas.ErrorTimeout, 0},
-		{"drips a body", rawServer(t, after(func(c net.Conn) { _, _ = io.WriteString(c, ok+"Content-Length: 1000\r\n\r\n"); drip(c, ".", 100*ms) })), retry, schemas.ErrorTimeout, 200},
+		{"drips a body", rawServer(t, after(func(c net.Conn) { _, _ = io.WriteString(c, ok+"Content-Length: 1000\r\n\r\n"); drip(c, ".", 100*ms) })), delivered, schemas.ErrorNone, 200},
 		{"endless headers", rawServer(t, after(func(c net.Conn) { _, _ = io.WriteString(c, ok); flood(c, "X-A: aaaaaaaa\r\n") })), retry, schemas.ErrorProtocol, 0},
 		{"an endless status line", rawServer(t, after(func(c net.Conn) { flood(c, "HTTP/1.1") })), retry, schemas.ErrorProtocol, 0},
 		{"an endless row of 100s", rawServer(t, after(func(c net.Conn) { flood(c, "HTTP/1.1 100 Continue\r\n\r\n") })), retry, schemas.ErrorProtocol, 0},
@@ -156,12 +160,23 @@ func hostileServers(t *testing.T) []hostile {
 		})), delivered, schemas.ErrorNone, 200},
 		{"no gzip at all", rawServer(t, after(func(c net.Conn) {
 			_, _ = io.WriteString(c, ok+"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd")
-		})), retry, schemas.ErrorProtocol, 200},
+		})), delivered, schemas.ErrorNone, 200},
 		{"a redirect to a metadata service", rawServer(t, after(func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://169.254.169.254/latest/meta-data/\r\nContent-Length: 0\r\n\r\n")
 		})), retry, schemas.ErrorStatus, 307},
 		{"a metadata service", "http://169.254.169.254/latest/meta-data/", schemas.Dead, schemas.ErrorRefused, 0},
-		{"closes in the middle", rawServer(t, after(func(c net.Conn) { _, _ = io.WriteString(c, ok+"Content-Length: 100\r\n\r\nabc") })), retry, schemas.ErrorProtocol, 200},
+		{"closes in the middle", rawServer(t, after(func(c net.Conn) { _, _ = io.WriteString(c, ok+"Content-Length: 100\r\n\r\nabc") })), delivered, schemas.ErrorNone, 200},
+		{"closes in the middle of a refusal", says("HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nabc"), retry, schemas.ErrorStatus, 500},
+		{"chunks of garbage", says(ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\nnothing\r\n"), delivered, schemas.ErrorNone, 200},
+		{"a trailer that is cut", says("HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n3\r\nabc\r\n0\r\nX: y"), delivered, schemas.ErrorNone, 202},
+		{"204 with a body", says("HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\nabc"), delivered, schemas.ErrorNone, 204},
+		{"early hints", says("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ok + "Content-Length: 0\r\n\r\n"), delivered, schemas.ErrorNone, 200},
+		{"another protocol", rawServer(t, after(func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			_, _ = c.Read(make([]byte, 1<<20))
+			_, _ = c.Read(make([]byte, 1))
+		})), retry, schemas.ErrorStatus, 101},
+		{"headers that break off", says(ok + "X: y"), retry, schemas.ErrorProtocol, 0},
 		{"closes at once", rawServer(t, func(net.Conn) {}), retry, "", 0},
 		{"resets", rawServer(t, after(func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })), retry, schemas.ErrorConnect, 0},
 		{"speaks no HTTP", rawServer(t, after(func(c net.Conn) { _, _ = io.WriteString(c, "220 mail.example ESMTP\r\n") })), retry, schemas.ErrorProtocol, 0},
@@ -225,6 +240,9 @@ func (h hostile) check(t *testing.T, a schemas.Attempt) {
 	t.Helper()
 	if a.Outcome != h.outcome || a.Status != h.status || h.class != "" && a.ErrorClass != h.class || len(a.ResponseBody) > 4096 {
 		t.Errorf("%s: %s, class %q, status %d, %q, a body of %d bytes", h.name, a.Outcome, a.ErrorClass, a.Status, a.Error, len(a.ResponseBody))
+	}
+	if a.Error != "" && !slices.Contains(deliver.Sentences, a.Error) {
+		t.Errorf("%s: %q is none of the sentences that subscribers may read", h.name, a.Error)
 	}
 	if h.outcome == schemas.Delivered && h.class != a.ErrorClass {
 		t.Errorf("%s: class %q", h.name, a.ErrorClass)

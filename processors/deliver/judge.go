@@ -46,11 +46,12 @@ func (v verdict) wait(now time.Time) time.Duration {
 
 // judge decides from an answer alone: 2xx is delivered, 410 and the header
 // "webhook-delivery: disable" end the subscription, what only a person can mend
-// is dead, everything else may heal by itself. A refusal counts also where its
-// body broke off, for its headers say all; a success that did is none.
+// is dead, everything else may heal by itself. The status line decides: a body that
+// broke off or did not end changes nothing, for the receiver has said what it did
+// with the event.
 func judge(status int, header http.Header, err error) verdict {
 	ok := status >= 200 && status < 300
-	if err != nil && (status == 0 || ok) {
+	if err != nil && status == 0 {
 		c := classOf(err)
 		if c == schemas.ErrorRefused || c == schemas.ErrorBadURL {
 			return verdict{outcome: schemas.Dead, class: c}

@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +11,13 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/krib-ai/krib/schemas"
 )
@@ -78,28 +83,92 @@ func TestJudgeOfABrokenBody(t *testing.T) {
 	if v := judge(503, http.Header{"Retry-After": {"7"}}, context.DeadlineExceeded); !v.shut || v.class != schemas.ErrorStatus {
 		t.Errorf("503: %+v", v)
 	}
-	if v := judge(200, http.Header{}, io.ErrUnexpectedEOF); v.outcome != schemas.Retry || v.class != schemas.ErrorProtocol {
-		t.Errorf("200: %+v", v)
+	for _, err := range []error{errTornBody, errEndlessBody, io.ErrUnexpectedEOF} {
+		for _, status := range []int{200, 202, 204, 299} {
+			if v := judge(status, http.Header{}, err); v.outcome != schemas.Delivered || v.class != schemas.ErrorNone {
+				t.Errorf("%d, %v: %+v", status, err, v)
+			}
+		}
+	}
+	if v := judge(200, http.Header{"Webhook-Delivery": {"disable"}}, errTornBody); v.outcome != schemas.Gone {
+		t.Errorf("200 and disable: %+v", v)
 	}
 }
 
-func TestErrorTextsTellNoAddress(t *testing.T) {
+func TestAnErrorIsOneOfTheSentencesWithoutInternals(t *testing.T) {
 	t.Parallel()
 	us := &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 40000}
 	tcp := func(op string, err error) error {
 		return &net.OpError{Op: op, Net: "tcp", Source: us, Addr: us, Err: err}
 	}
-	for want, err := range map[string]error{
-		"dial: connect: connection refused":            tcp("dial", os.NewSyscallError("connect", syscall.ECONNREFUSED)),
-		"read: connection reset by peer":               fmt.Errorf("reading the answer: %w", tcp("read", syscall.ECONNRESET)),
-		"dial: the address is not public":              tcp("dial", guard{}.check(netip.MustParseAddr("10.1.2.3"))),
-		"looking up the name: no answer in time":       tcp("dial", &net.DNSError{Err: "read udp 10.1.2.3:1->10.1.2.4:53: i/o timeout", IsTimeout: true}),
-		"looking up the name: no such host":            &net.DNSError{Server: "10.1.2.4", IsNotFound: true},
-		"looking up the name: the name server failed":  &net.DNSError{Err: "server misbehaving", Server: "10.1.2.4", IsTemporary: true},
-		"no whole answer within 15s: context deadline": fmt.Errorf("no whole answer within 15s: %w", errors.New("context deadline")),
+	verify := func(err error) error { return tcp("remote error", &tls.CertificateVerificationError{Err: err}) }
+	for _, c := range []struct {
+		want string
+		err  error
+	}{
+		{sayConnRefused, tcp("dial", os.NewSyscallError("connect", syscall.ECONNREFUSED))},
+		{sayConnReset, fmt.Errorf("reading: %w", tcp("read", syscall.ECONNRESET))},
+		{sayConnReset, tcp("write", os.NewSyscallError("write", syscall.EPIPE))},
+		{sayUnreachable, tcp("dial", os.NewSyscallError("connect", syscall.EHOSTUNREACH))},
+		{sayUnreachable, tcp("dial", os.NewSyscallError("connect", syscall.ENETUNREACH))},
+		{sayConnFailed, tcp("dial", os.NewSyscallError("connect", syscall.EINVAL))},
+		{sayConnectLate, tcp("dial", os.NewSyscallError("connect", syscall.ETIMEDOUT))},
+		{sayConnectLate, tcp("dial", os.ErrDeadlineExceeded)},
+		{sayRefused, tcp("dial", guard{}.check(netip.MustParseAddr("10.1.2.3")))},
+		{sayNameLate, tcp("dial", &net.DNSError{Err: "read udp 10.1.2.3:1->10.1.2.4:53: i/o timeout", IsTimeout: true})},
+		{sayNoHost, &net.DNSError{Server: "10.1.2.4", IsNotFound: true}},
+		{sayNameFailed, &net.DNSError{Err: "server misbehaving", Server: "10.1.2.4", IsTemporary: true}},
+		{sayLate, fmt.Errorf("%w: dialling 10.1.2.3", context.DeadlineExceeded)},
+		{sayTLSLate, handshakeTimeout{}},
+		{sayAuthority, verify(x509.UnknownAuthorityError{})},
+		{sayOtherName, verify(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"internal.corp"}}, Host: "a.example"})},
+		{sayExpired, verify(x509.CertificateInvalidError{Reason: x509.Expired, Detail: "10.1.2.3"})},
+		{sayCertificate, verify(x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign})},
+		{sayCertificate, verify(errors.New("x509: something new at 10.1.2.3"))},
+		{sayNoTLS, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake", Conn: nil}},
+		{sayTLS, tls.AlertError(40)},
+		{sayTLS, errors.New("remote error: tls: unrecognized name")},
+		{sayClosed, io.EOF},
+		{sayClosed, errors.New("http: server closed idle connection")},
+		{sayClosed, http2.StreamError{StreamID: 3, Code: http2.ErrCodeInternal}},
+		{sayClosed, http2.GoAwayError{DebugData: "10.1.2.3"}},
+		{sayHeaders, errors.New("net/http: server response headers exceeded 65536 bytes; aborted")},
+		{sayNotHTTP, fmt.Errorf("malformed HTTP response %q", "SSH-2.0-OpenSSH at 10.1.2.3")},
+		{sayNotHTTP, errors.New("*http.badStringError: goroutine 7 at 10.1.2.3")},
+		{sayBadURL, fmt.Errorf("it must name a host: %w", errBadURL)},
+		{sayOurs, fmt.Errorf("%w: lookup x on 10.1.2.4:53: server misbehaving", errOurs)},
+		{sayOurs, tcp("socket", os.NewSyscallError("socket", syscall.EMFILE))},
+		{sayTornBody, errTornBody},
+		{sayEndlessBody, errEndlessBody},
 	} {
-		if got := describe(err); got != want {
-			t.Errorf("%v: %q, want %q", err, got, want)
+		got := describe(c.err)
+		if got != c.want || !slices.Contains(Sentences, got) {
+			t.Errorf("%v: %q, want %q", c.err, got, c.want)
+		}
+		for _, word := range []string{"10.1", "x509", "tls:", "syscall", "tcp", "dial ", "http:", "goroutine", "lookup ", ".corp"} {
+			if strings.Contains(got, word) {
+				t.Errorf("%q holds %q", got, word)
+			}
+		}
+	}
+}
+
+type handshakeTimeout struct{}
+
+func (handshakeTimeout) Error() string   { return "net/http: TLS handshake timeout" }
+func (handshakeTimeout) Timeout() bool   { return true }
+func (handshakeTimeout) Temporary() bool { return true }
+
+// The document lists what a subscriber may read.
+func TestEverySentenceOfAnErrorIsDocumented(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/WEBHOOKS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range Sentences {
+		if !strings.Contains(string(doc), "| "+s+" |") {
+			t.Errorf("docs/WEBHOOKS.md does not have %q", s)
 		}
 	}
 }

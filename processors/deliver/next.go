@@ -1,8 +1,6 @@
 package deliver
 
 import (
-	"errors"
-	"net"
 	"time"
 
 	"github.com/krib-ai/krib/schemas"
@@ -77,25 +75,7 @@ func attemptOf(d *schemas.Delivery, a answer, at time.Time) schemas.Attempt {
 		rec.DurationMS = max(rec.DurationMS, 1) // 0 says that no request was made
 	}
 	if a.err != nil {
-		rec.Error = safe([]byte(describe(a.err)), 500)
+		rec.Error = describe(a.err)
 	}
 	return rec
-}
-
-// describe is an error's text for the subscriber. Go's own texts name our
-// resolver, our address, and the address that a name led to.
-func describe(err error) string {
-	if name, ok := errors.AsType[*net.DNSError](err); ok {
-		switch {
-		case name.IsNotFound:
-			return "looking up the name: no such host"
-		case name.IsTimeout:
-			return "looking up the name: no answer in time"
-		}
-		return "looking up the name: the name server failed"
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil {
-		return op.Op + ": " + describe(op.Err)
-	}
-	return err.Error()
 }

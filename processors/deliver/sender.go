@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -20,14 +19,6 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-const (
-	// readBytes is how much of an answer is read, after decompression: enough for
-	// nearly every answer to end, which keeps its connection for the next request.
-	readBytes = 64 << 10
-	// keepBytes is how much of it is kept.
-	keepBytes = 4 << 10
-)
-
 // A sender makes requests. It uses the transport itself and no http.Client: a
 // redirect is then an answer like any other, and nothing follows it; nor does
 // any error carry the URL, which may hold a receiver's secret.
@@ -39,7 +30,7 @@ type sender struct {
 	allowHTTP bool
 }
 
-// An answer is all that came of one request.
+// An answer is all that came of one request. With a status, err is about the body.
 type answer struct {
 	status int
 	header http.Header
@@ -82,23 +73,27 @@ func (s *sender) dial(ctx context.Context, network, address string) (net.Conn, e
 	}), network, address)
 }
 
-// send makes one POST. One deadline spans name, connection, headers and body.
+// send makes one POST. One deadline spans name, connection, headers and body, and the
+// body has a shorter one of its own.
 func (s *sender) send(parent context.Context, d *schemas.Delivery, to *subscriber, trace string, at time.Time) answer {
 	ctx, cancel := context.WithTimeout(parent, s.timeout)
 	defer cancel()
 	begun := time.Now()
-	a := s.roundTrip(ctx, d, to, trace, at)
+	a := s.roundTrip(ctx, cancel, d, to, trace, at)
 	a.took = time.Since(begun)
+	if a.status != 0 {
+		return a
+	}
 	// In a context of its own: the request's may be over, for the name took it all.
 	a.err = s.names.blame(parent, a.err, s.dialer.Resolver)
 	if a.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && classOf(a.err) != schemas.ErrorOurs {
-		// What a body reports when its deadline passes depends on the protocol.
-		a.err = fmt.Errorf("no whole answer within %s: %w", s.timeout, context.DeadlineExceeded)
+		// What is reported when the deadline passes depends on the protocol and the phase.
+		a.err = fmt.Errorf("%w: %v", context.DeadlineExceeded, a.err)
 	}
 	return a
 }
 
-func (s *sender) roundTrip(ctx context.Context, d *schemas.Delivery, to *subscriber, trace string, at time.Time) answer {
+func (s *sender) roundTrip(ctx context.Context, cancel context.CancelFunc, d *schemas.Delivery, to *subscriber, trace string, at time.Time) answer {
 	req, err := s.request(ctx, d, to, trace, at)
 	if err != nil {
 		return answer{err: err}
@@ -109,11 +104,9 @@ func (s *sender) roundTrip(ctx context.Context, d *schemas.Delivery, to *subscri
 	}
 	defer func() { _ = res.Body.Close() }() // whatever it says, the answer is in
 	a := answer{status: res.StatusCode, header: res.Header}
-	body, err := io.ReadAll(io.LimitReader(res.Body, readBytes))
+	var body []byte
+	body, a.err = ReadBody(res.Body, cancel)
 	a.body = safe(body[:min(len(body), keepBytes)], keepBytes)
-	if err != nil {
-		a.err = fmt.Errorf("reading the answer: %w", err)
-	}
 	return a
 }
 
@@ -132,7 +125,7 @@ func (s *sender) request(ctx context.Context, d *schemas.Delivery, to *subscribe
 		return nil, errBadURL // not err, which repeats the URL
 	}
 	signed := &Signed{
-		EventID: d.EventID, EventType: d.EventType, DeliveryID: d.ID, Attempt: d.Attempt + 1, Body: body,
+		EventID: d.EventID, EventType: d.EventType, DeliveryID: d.ID, Attempt: d.AttemptsBefore + d.Attempt + 1, Body: body,
 		Bearer: to.apiKey, TraceParent: trace,
 	}
 	for _, secret := range live {

@@ -40,7 +40,7 @@ func (w *Worker) attempt(ctx context.Context, j *job) {
 		return
 	}
 	a := w.sender.send(ctx, d, sub, j.trace, at)
-	if a.err != nil && ctx.Err() != nil {
+	if a.status == 0 && a.err != nil && ctx.Err() != nil {
 		// The partition leaves and its drain is over: whether the receiver got the
 		// request is not known, so the next owner makes it again.
 		w.abandon(j)
@@ -55,6 +55,11 @@ func (w *Worker) conclude(j *job, a answer, at time.Time) {
 	if v.class == schemas.ErrorOurs {
 		w.ours(j, a.err)
 		return
+	}
+	if a.err != nil {
+		// The attempt says it in a sentence of a closed set.
+		w.logger.Debug("an attempt failed", slog.String("delivery_id", string(j.d.ID)), slog.String("subscription_id", string(j.d.SubscriptionID)),
+			slog.Int("attempt", j.d.Attempt+1), slog.String("error_class", string(v.class)), slog.Any("error", a.err))
 	}
 	now := time.Now()
 	n := next(w.ladder, &j.d, v, now)
@@ -147,7 +152,7 @@ func (w *Worker) ours(j *job, cause error) {
 		w.holds.stays(j, w.subs.choices(j.d.SubscriptionID).ordering, backAt(&j.d, tier, time.Now()))
 	}
 	if buried {
-		w.bury(j, schemas.ErrorOurs, "the delivery could not be made for a reason on our side")
+		w.bury(j, schemas.ErrorOurs, sayOurs)
 	} else {
 		w.park(j, tier, parkOurs)
 	}

@@ -40,6 +40,9 @@ type Jobs interface {
 	Release(ctx context.Context, r *schemas.Replay, owner string, pause time.Duration) error
 	// Finish ends a job.
 	Finish(ctx context.Context, r *schemas.Replay, owner string, s schemas.ReplayState, why schemas.ReplayReason) error
+	// AttemptsBefore counts the POSTs that other runs than the given one have made of
+	// those deliveries.
+	AttemptsBefore(ctx context.Context, run int64, sub schemas.SubscriptionID, ids []schemas.DeliveryID) (map[schemas.DeliveryID]int, error)
 	// LastAttempts are the newest attempts of those deliveries that have any.
 	LastAttempts(ctx context.Context, sub schemas.SubscriptionID, ids []schemas.DeliveryID) (map[schemas.DeliveryID]schemas.Attempt, error)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -632,5 +633,57 @@ func TestAReplayIsRefusedWithAReason(t *testing.T) {
 	}
 	if got := start(store.Scope{Agent: "agent_2", Platform: true}, producers.NewReplay{Range: since}); got != "too_many_replays" {
 		t.Errorf("a sixth: %s", got)
+	}
+}
+
+// Each run climbs the ladder from its start; the receiver sees one count.
+func TestTheReceiversCountOfAttemptsGoesOnOverRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var broken atomic.Bool
+	endpoint := testenv.Receiver(t, func(testenv.Request) testenv.Response {
+		if broken.Load() {
+			return testenv.Response{Status: http.StatusInternalServerError}
+		}
+		return testenv.Response{}
+	})
+	id := w.subscribe(endpoint.URL())
+	w.run()
+	broken.Store(true)
+	e := event(7, 1, schemas.BookingCreated)
+	w.happen(e)
+	dead := func(n int) {
+		t.Helper()
+		testenv.Eventually(t, "it is dead", func() bool {
+			return w.count(`select count(*) from webhook_attempts where final and outcome = 'dead'`) == n
+		})
+	}
+	dead(1)
+	retried := func() {
+		t.Helper()
+		job, err := w.p.RetryDelivery(t.Context(), mine, nil, id, schemas.DeliveryFor(e.ID, id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.ends(job, schemas.ReplayDone)
+	}
+	retried() // one delivery
+	dead(2)
+	job, err := w.p.RetryFailed(t.Context(), mine, nil, id, noon, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ends(job, schemas.ReplayDone) // what failed
+	dead(3)
+	broken.Store(false)
+	w.ends(w.start(id, schemas.ReplayRange{BookingID: e.Booking.ID}), schemas.ReplayDone) // a range
+	retried()                                                                             // once more, though it was delivered
+	for i, r := range endpoint.All() {
+		if got, want := r.Header.Get("X-Webhook-Attempt"), strconv.Itoa(i+1); got != want {
+			t.Errorf("request %d says attempt %s", i+1, got)
+		}
+	}
+	if n := endpoint.Count(); n < 5 {
+		t.Errorf("%d requests came, want one for each run at least", n)
 	}
 }

@@ -25,11 +25,16 @@ func (w *work) produce(ctx context.Context, sub *schemas.Subscription, found []o
 	}
 	out, ids := make([]*kgo.Record, len(found)), make([]schemas.DeliveryID, len(found))
 	for i := range found {
-		var err error
-		if out[i], err = w.render(&found[i], sub); err != nil {
+		ids[i] = found[i].id
+	}
+	before, err := w.r.o.Jobs.AttemptsBefore(ctx, w.job.Run, sub.ID, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		if out[i], err = w.render(&found[i], sub, before[ids[i]]); err != nil {
 			return nil, err
 		}
-		ids[i] = found[i].id
 	}
 	if err := w.write(ctx, out); err != nil {
 		return nil, w.r.errorf(w.job, "writing %d deliveries: %w", len(out), err)
@@ -55,8 +60,9 @@ func (w *work) write(ctx context.Context, out []*kgo.Record) error {
 	}
 }
 
-// render makes the delivery that fan-out makes of the event, of the job's run.
-func (w *work) render(o *occurrence, sub *schemas.Subscription) (*kgo.Record, error) {
+// render makes the delivery that fan-out makes of the event, of the job's run; before
+// is how often it was attempted in others.
+func (w *work) render(o *occurrence, sub *schemas.Subscription, before int) (*kgo.Record, error) {
 	body, err := schemas.BodyOf(&o.event)
 	if err != nil {
 		return nil, err
@@ -67,7 +73,7 @@ func (w *work) render(o *occurrence, sub *schemas.Subscription) (*kgo.Record, er
 	if err != nil {
 		return nil, err
 	}
-	d.Run, d.Trigger, d.CreatedAt = w.job.Run, w.job.Trigger, w.job.SavedAt
+	d.Run, d.Trigger, d.CreatedAt, d.AttemptsBefore = w.job.Run, w.job.Trigger, w.job.SavedAt, before
 	if !w.stamp.IsZero() {
 		d.CreatedAt = w.stamp
 	}
