@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
@@ -88,7 +89,8 @@ func (s *server) testWebhooks(r *http.Request, p auth.Principal) (answer, error)
 			v.Successful++
 		}
 	}
-	return answer{data: v, message: "Test webhooks sent"}, nil
+	// The contract has success here whatever came of the tests: the counts say it.
+	return answer{data: v, message: testMessage(v.Results, s.o.WebhookTimeout)}, nil
 }
 
 type subscriptionTest struct {
@@ -129,7 +131,25 @@ func (s *server) testSubscription(r *http.Request, p auth.Principal) (answer, er
 		return answer{}, err
 	}
 	v := resultOf(&sent, first[sent.ID], p.Agent)
-	return answer{data: v, message: "Test webhook sent", refused: v.Status == "failed"}, nil
+	return answer{data: v, message: testMessage([]testResult{v}, s.o.WebhookTimeout), refused: v.Status == "failed"}, nil
+}
+
+// testMessage sums results up in a sentence.
+func testMessage(results []testResult, timeout time.Duration) string {
+	count := map[string]int{}
+	for i := range results {
+		count[results[i].Status]++
+	}
+	switch one := len(results) == 1; {
+	case one && count["success"] == 1:
+		return "The test webhook was delivered"
+	case one && count["failed"] == 1:
+		return "The test webhook failed: " + *results[0].Error
+	case one:
+		return fmt.Sprintf("The test webhook was accepted, and no result is known after %s", timeout)
+	}
+	return fmt.Sprintf("Of %d test webhooks %d were delivered, %d failed, and of %d no result is known after %s",
+		len(results), count["success"], count["failed"], count["pending"], timeout)
 }
 
 // testData is the member of that name as it stands in the body; an empty object

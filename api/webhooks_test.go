@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,7 +108,8 @@ func TestATestAnswersWhatCameOfTheFirstAttempts(t *testing.T) {
 		at.Outcome, at.Status, at.ErrorClass = schemas.Dead, 500, schemas.ErrorStatus
 	})
 	r := a.do("POST", testPath+"?event_type=test.webhook", `{"message": "hello", "n": 1.50}`).want(200).
-		is("data.status", "completed", "data.total_subscriptions", 2, "data.successful_deliveries", 1)
+		is("data.status", "completed", "data.total_subscriptions", 2, "data.successful_deliveries", 1, "success", true,
+			"message", "Of 2 test webhooks 1 were delivered, 1 failed, and of 0 no result is known after 30s")
 	for _, v := range r.get("data.results").([]any) {
 		got := v.(map[string]any)
 		if got["agent_name"] == "good" {
@@ -137,7 +139,8 @@ func TestATestThatNobodyDeliversIsPending(t *testing.T) {
 	a.do("POST", hooksPath, hook("https://agent.example/")).want(200)
 	start := time.Now()
 	a.do("POST", testPath+"?event_type=test.webhook", map[string]any{}).want(200).
-		is("data.status", "completed", "data.results.0.status", "pending", "data.results.0.status_code", nil, "data.total_subscriptions", 1, "data.successful_deliveries", 0)
+		is("data.status", "completed", "data.results.0.status", "pending", "data.results.0.status_code", nil, "data.total_subscriptions", 1, "data.successful_deliveries", 0,
+			"success", true, "message", "The test webhook was accepted, and no result is known after 100ms")
 	if took := time.Since(start); took < 1100*time.Millisecond {
 		t.Errorf("waited %v, want the webhook timeout and a second", took)
 	}
@@ -244,4 +247,57 @@ func TestStatisticsCountDeliveries(t *testing.T) {
 	a.do("GET", path, nil).want(200).is("data.total_subscriptions", 2, "data.active_subscriptions", 1, "data.failed_subscriptions", 1,
 		"data.recent_successful_calls_24h", 2, "data.success_rate", 66.67,
 		"data.windows.24h.delivered", 2, "data.windows.24h.dead", 1, "data.windows.24h.failed", 2, "data.windows.24h.success_rate", 66.67)
+}
+
+// Nothing of it has ended yet, and nothing of it is a success.
+func TestAnEndpointThatOnlyFailsHasNoSuccessRate(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	id := a.do("POST", hooksPath, hook("https://failing.example")).want(200).text("data.id")
+	began, one := time.Now().Add(-8*time.Minute), hooksPath+"/"+id+"/statistics"
+	attempt := func(id, sub string, number int, outcome schemas.Outcome) {
+		w.attempted(schemas.Attempt{
+			DeliveryID: schemas.DeliveryID(id), Number: number, EventID: "e", EventType: schemas.BookingCreated, SubscriptionID: schemas.SubscriptionID(sub), AgentID: a.agent,
+			Trigger: schemas.TriggerEvent, StartedAt: began.Add(time.Duration(number) * time.Second), DurationMS: 1, Outcome: outcome, Final: outcome != schemas.Retry, Status: 500,
+			DeliveryCreatedAt: began,
+		})
+	}
+	attempt("d1", id, 1, schemas.Retry)
+	attempt("d1", id, 2, schemas.Retry)
+	attempt("d2", id, 1, schemas.Retry)
+	a.do("GET", one, nil).want(200).is("data.windows.1h.success_rate", 0, "data.windows.1h.failing", 2, "data.windows.24h.failing", 2, "data.waiting", 2)
+	a.do("GET", "/api/v1/external/webhooks/statistics", nil).want(200).is("data.success_rate", 0, "data.windows.7d.failing", 2, "data.windows.7d.failed", 3)
+	attempt("d2", id, 2, schemas.Delivered)
+	attempt("d3", id, 1, schemas.Delivered)
+	a.do("GET", one, nil).want(200).is("data.windows.1h.success_rate", 66.67, "data.windows.1h.failing", 1)
+	w.exec(`update webhook_health set first_failure_at = now() where subscription_id = $1`, id)
+	a.do("GET", "/api/v1/external/webhooks/statistics", nil).want(200).is("data.failing_subscriptions", 1, "data.failed_subscriptions", 0)
+	w.key("webhooks:manage").do("GET", "/api/v1/external/webhooks/statistics", nil).want(200).is("data.failing_subscriptions", 0, "data.windows.7d.failing", 0)
+}
+
+func TestTheMessageOfATestIsItsResult(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("webhooks:manage")
+	id := a.do("POST", hooksPath, hook("https://agent.example/")).want(200).text("data.id")
+	var result atomic.Pointer[schemas.Attempt]
+	w.deliverTests(func(_ *schemas.Delivery, at *schemas.Attempt) {
+		r := result.Load()
+		at.Outcome, at.Status, at.ErrorClass, at.Error = r.Outcome, r.Status, r.ErrorClass, r.Error
+	})
+	for _, c := range []struct {
+		attempt schemas.Attempt
+		success bool
+		message string
+	}{
+		{schemas.Attempt{Outcome: schemas.Delivered, Status: 204}, true, "The test webhook was delivered"},
+		{schemas.Attempt{Outcome: schemas.Delivered, Status: 200, Error: "the response's body broke off; its status counts"}, true, "The test webhook was delivered"},
+		{schemas.Attempt{Outcome: schemas.Dead, Status: 404, ErrorClass: schemas.ErrorStatus}, false, "The test webhook failed: the receiver answered 404"},
+		{schemas.Attempt{Outcome: schemas.Dead, ErrorClass: schemas.ErrorTLS, Error: "the port does not speak TLS"}, false, "The test webhook failed: the port does not speak TLS"},
+		{schemas.Attempt{Outcome: schemas.Gone, Status: 410, ErrorClass: schemas.ErrorStatus}, false, "The test webhook failed: the receiver answered 410"},
+		{schemas.Attempt{Outcome: schemas.Dead, ErrorClass: schemas.ErrorBadURL}, false, "The test webhook failed: bad_url"},
+	} {
+		result.Store(&c.attempt)
+		a.do("POST", hooksPath+"/"+id+"/test", map[string]any{"event_type": "test.webhook"}).want(200).is("success", c.success, "message", c.message)
+		a.do("POST", testPath+"?event_type=test.webhook", map[string]any{}).want(200).is("success", true, "message", c.message)
+	}
 }
