@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -21,16 +22,17 @@ type eventsQuery struct {
 }
 
 func (q *eventsQuery) check(add func(field, rule, message string)) {
-	(&followQuery{q.After, q.Since, q.Types}).check(add)
+	(&followQuery{After: q.After, Since: q.Since, Types: q.Types}).check(add)
 }
 
 // maxWait is the longest wait for an event that a request may ask for.
 const maxWait = 30 * time.Second
 
 type followQuery struct {
-	After string    `json:"after"`
-	Since time.Time `json:"since"`
-	Types string    `json:"types"`
+	LastEventID string    `json:"lastEventId"`
+	After       string    `json:"after"`
+	Since       time.Time `json:"since"`
+	Types       string    `json:"types"`
 }
 
 func (q *followQuery) check(add func(field, rule, message string)) {
@@ -92,6 +94,25 @@ func (s *server) pullEvents(r *http.Request, p auth.Principal) (answer, error) {
 	return answer{data: v}, nil
 }
 
+// latest is the request with the last of several positions in its URL: a client may
+// add one at each reconnect, and the binder refuses repetitions.
+func latest(r *http.Request) *http.Request {
+	q := r.URL.Query()
+	if len(q["after"]) < 2 && len(q["lastEventId"]) < 2 {
+		return r
+	}
+	for _, name := range []string{"after", "lastEventId"} {
+		given := slices.DeleteFunc(q[name], func(v string) bool { return v == "" })
+		if len(given) > 1 {
+			given = given[len(given)-1:]
+		}
+		q[name] = given
+	}
+	out := r.Clone(r.Context())
+	out.URL.RawQuery = q.Encode()
+	return out
+}
+
 // followEvents hands the connection over. The position that a client sends when it
 // comes back is newer than what stands in its URL.
 func (s *server) followEvents(w http.ResponseWriter, r *http.Request) {
@@ -102,7 +123,7 @@ func (s *server) followEvents(w http.ResponseWriter, r *http.Request) {
 	err := takes(r)
 	var q followQuery
 	if err == nil {
-		q, err = query[followQuery](r)
+		q, err = query[followQuery](latest(r))
 	}
 	if err == nil && s.o.Follow == nil {
 		err = errNoFeed
@@ -114,7 +135,7 @@ func (s *server) followEvents(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	if last := r.Header.Get("Last-Event-ID"); last != "" {
+	if last := sse.LastEventID(r, "after"); last != "" {
 		q.After, q.Since = last, time.Time{}
 	}
 	renew := s.renew(r)

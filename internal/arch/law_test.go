@@ -42,7 +42,7 @@ var laws = []law{
 	{"sinks/pull", []string{"schemas", "internal/kafka", "internal/sse"}},
 	{"sinks/email", []string{"schemas", "internal/kafka", "internal/store"}},
 	{"internal/jobs", []string{"schemas", "producers", "internal/store"}},
-	{"api", []string{"schemas", "producers", "internal/store", "internal/caller", "internal/filter", "internal/webhook"}},
+	{"api", []string{"schemas", "producers", "internal/store", "internal/caller", "internal/filter", "internal/webhook", "internal/sse"}},
 	{"internal/sse", nil},
 	{"internal/caller", nil},
 	{"internal/embedded", nil},

@@ -222,6 +222,51 @@ func TestAStreamGoesOnAfterTheLastEventID(t *testing.T) {
 	s.want(w.publish(happening("bkg_a", 4, schemas.BookingCompleted, "agent_1"))...)
 }
 
+// A polyfill adds lastEventId to the URL of the page at each reconnect, and some
+// leave the one before.
+func TestAStreamGoesOnAfterTheNewestPosition(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	k, r := w.key("agent_1", false, 0), w.start()
+	s := r.follow(k, nil)
+	old := s.next().ID
+	s.want(w.publish(happening("bkg_n", 1, schemas.BookingCreated, "agent_1"))...)
+	newest := s.id
+	s.stop()
+	missed := w.publish(happening("bkg_n", 2, schemas.BookingConfirmed, "agent_1"))
+	for _, c := range []struct {
+		query  url.Values
+		header []string
+	}{
+		{url.Values{"lastEventId": {newest}}, nil},
+		{url.Values{"lastEventId": {newest}, "after": {old}}, nil},
+		{url.Values{"lastEventId": {newest}, "since": {"2020-01-01T00:00:00Z"}}, nil},
+		{url.Values{"lastEventId": {old, newest}}, nil},
+		{url.Values{"lastEventId": {old, newest, ""}, "after": {old, old}}, nil},
+		{url.Values{"lastEventId": {""}, "after": {old, newest}}, nil},
+		{url.Values{"after": {newest}}, nil},
+		{url.Values{"lastEventId": {old}, "after": {old}}, []string{"Last-Event-ID", newest}},
+		{url.Values{"after": {newest}}, []string{"Last-Event-ID", ""}},
+	} {
+		s := r.follow(k, c.query, c.header...)
+		s.wantControl("connected", newest)
+		s.want(missed...)
+		s.stop()
+	}
+	for _, q := range []url.Values{
+		{"lastEventId": {"nonsense"}, "after": {newest}}, {"lastEventId": {newest, "nonsense"}}, {"after": {newest, "\x00"}},
+	} {
+		resp, err := r.get(t.Context(), k, path+"/stream", q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode < 400 || resp.StatusCode >= 500 {
+			t.Errorf("%v is answered %d", q, resp.StatusCode)
+		}
+	}
+}
+
 func TestARevokedOrExpiredKeyEndsItsStream(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -1,9 +1,9 @@
 package push
 
 import (
-	"cmp"
 	"net/http"
 
+	"github.com/krib-ai/krib/internal/sse"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -14,11 +14,9 @@ type request struct {
 	reason resyncReason   // why it cannot be resumed; empty when it may
 }
 
-// askedFor reads the position. The header is the browser's own and newer than
-// what the page wrote into the URL when it opened the stream.
+// askedFor reads the position.
 func askedFor(r *http.Request, p place) request {
-	q := r.URL.Query()
-	text := cmp.Or(r.Header.Get("Last-Event-ID"), q.Get("last_event_id"), q.Get("lastEventId"))
+	text := sse.LastEventID(r, "last_event_id")
 	if text == "" {
 		return request{}
 	}

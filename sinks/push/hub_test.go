@@ -90,9 +90,26 @@ func TestResumeFromMemory(t *testing.T) {
 		t.Errorf("got %q, want a resume at %s", e.raw, c.last)
 	}
 	again.wantIDs(ids[2:])
-	query := r.dial(t, host, "", "&last_event_id="+c.last)
-	query.want("connected")
-	query.wantIDs(ids[2:])
+	for _, q := range []struct{ header, query string }{
+		{"", "&last_event_id=" + c.last},
+		{"", "&lastEventId=" + c.last},
+		{"", "&last_event_id=" + at + "&lastEventId=" + c.last},
+		{"", "&lastEventId=" + c.last + "&last_event_id=" + at},
+		{"", "&lastEventId=" + at + "&lastEventId=" + c.last},
+		{"", "&last_event_id=" + at + "&last_event_id=" + c.last},
+		{"", "&lastEventId=&last_event_id=" + c.last},
+		{c.last, "&lastEventId=" + at},
+		{c.last, "&last_event_id=nonsense"},
+	} {
+		query := r.dial(t, host, q.header, q.query)
+		query.want("connected")
+		query.wantIDs(ids[2:])
+	}
+	wrong := r.dial(t, host, "", "&lastEventId=nonsense&last_event_id="+c.last)
+	wrong.want("connected")
+	if e := wrong.want("resync"); e.data["reason"] != "invalid" {
+		t.Errorf("a newest position that is no cursor: %q", e.raw)
+	}
 }
 
 func TestResumeFromKafka(t *testing.T) {
