@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,8 +11,17 @@ import (
 
 // What a page may send beyond what every page may, and what it may read.
 var (
-	allowedHeaders = []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-Id", "Mcp-Method", "Mcp-Name", "Mcp-Protocol-Version", "X-Request-Id"}
-	exposedHeaders = []string{"Etag", "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset", "Retry-After", "X-Request-Id"}
+	allowedHeaders = []string{
+		"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-Id", "Mcp-Method", "Mcp-Name", "Mcp-Protocol-Version", "X-Request-Id",
+		"Traceparent", "Tracestate", "Webhook-Id", "Webhook-Signature", "Webhook-Timestamp",
+	}
+	exposedHeaders = []string{"Allow", "Etag", "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset", "Retry-After", "Www-Authenticate", "X-Request-Id"}
+	// unread are headers that are for the browser itself, or that pages may read
+	// without leave (https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name).
+	unread = []string{
+		"Cache-Control", "Content-Length", "Content-Type", "Date", "Vary", "X-Content-Type-Options", "X-Accel-Buffering", "Connection", "Transfer-Encoding",
+		"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers",
+	}
 )
 
 // preflight asks as a browser does before a request of a page.
@@ -41,6 +51,11 @@ func mayRead(t *testing.T, what string, h http.Header) {
 	for _, name := range exposedHeaders {
 		if !listed(h, "Access-Control-Expose-Headers", name) {
 			t.Errorf("%s: a page cannot read %s: %v", what, name, h)
+		}
+	}
+	for name := range h {
+		if !slices.Contains(unread, name) && !listed(h, "Access-Control-Expose-Headers", name) {
+			t.Errorf("%s: the answer has %s, which a page cannot read", what, name)
 		}
 	}
 }
@@ -87,6 +102,33 @@ func TestEveryRouteTellsABrowserThatItMayCall(t *testing.T) {
 	nothing(t, "a header that nobody needs", c.do("OPTIONS", bookings, nil, "Origin", origin, "Access-Control-Request-Method", "POST",
 		"Access-Control-Request-Headers", "x-secret").header)
 	nothing(t, "a method that is none", c.do("OPTIONS", bookings, nil, "Origin", origin, "Access-Control-Request-Method", "TRACE").header)
+}
+
+// What the document says that an operation reads, a page may send.
+func TestEveryHeaderOfTheDocumentMayBeSentByAPage(t *testing.T) {
+	d, err := openAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for path, operations := range d.paths {
+		for method, o := range operations {
+			parameters, _ := o.(map[string]any)["parameters"].([]any)
+			for _, p := range parameters {
+				p := p.(map[string]any)
+				if p["in"] != "header" || path == "/api/v1/integrations/stripe/webhook" { // no page is Stripe
+					continue
+				}
+				n++
+				if name := http.CanonicalHeaderKey(p["name"].(string)); !slices.Contains(allowedHeaders, name) {
+					t.Errorf("%s %s reads %s, which no page may send", method, path, name)
+				}
+			}
+		}
+	}
+	if n < 5 {
+		t.Errorf("the document has %d headers", n)
+	}
 }
 
 // Answers of every kind can be read by the listed pages, refusals too, and by no

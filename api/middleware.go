@@ -7,6 +7,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -94,6 +96,9 @@ func (s *server) observe(next http.Handler) http.Handler {
 			i.giveBack()
 			rec.begun() // nothing was written: the server answers 200
 			end := served{server: s, info: i, method: r.Method, route: routeOf(r), status: rec.status, start: start}
+			if end.route == noRouteName || end.status == http.StatusMethodNotAllowed {
+				end.path = loggedPath(r.URL)
+			}
 			if rec.taken != nil {
 				rec.taken.atEnd(end.log)
 				return
@@ -110,8 +115,30 @@ type served struct {
 	server        *server
 	info          *info
 	method, route string
+	path          string // of what is no route or has no such method; empty otherwise
 	status        int
 	start         time.Time
+}
+
+// maxLoggedPath bounds what a caller can write into the log.
+const maxLoggedPath = 200
+
+// credential is what a caller may have put into a path by mistake: API keys,
+// signing secrets, tokens.
+var credential = regexp.MustCompile(`(?i)(krib_|whsec_|whsk_|eyJ|sk_|bearer)[^/]+`)
+
+// loggedPath is a path that no route has, without what must not be in a log: the
+// rest of the URL, also where its ? is escaped, and credentials.
+func loggedPath(u *url.URL) string {
+	path := u.EscapedPath()
+	for _, end := range []string{"%3F", "%3f", "?", "%23"} {
+		path, _, _ = strings.Cut(path, end)
+	}
+	path = credential.ReplaceAllString(path, "${1}REDACTED")
+	if len(path) > maxLoggedPath {
+		path = path[:maxLoggedPath] + "..."
+	}
+	return path
 }
 
 func (e *served) log(bytes int) {
@@ -138,6 +165,9 @@ func (e *served) log(bytes int) {
 	attrs := []slog.Attr{
 		slog.String("request_id", i.id), slog.String("method", e.method), slog.String("route", e.route),
 		slog.Int("status", e.status), slog.Int("bytes", bytes), slog.Int64("duration_ms", took.Milliseconds()),
+	}
+	if e.path != "" {
+		attrs = append(attrs, slog.String("path", e.path))
 	}
 	if i.principal.KeyID != "" {
 		attrs = append(attrs, slog.String("agent_id", string(i.principal.Agent)), slog.String("key_id", string(i.principal.KeyID)))

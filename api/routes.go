@@ -157,8 +157,15 @@ func (s *server) cors() cors.Options {
 	return cors.Options{
 		AllowedOrigins: s.o.CORSOrigins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Mcp-Method", "Mcp-Name", "Mcp-Protocol-Version", requestIDHeader},
-		ExposedHeaders: []string{"ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", requestIDHeader},
+		AllowedHeaders: []string{
+			"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID",
+			"Mcp-Method", "Mcp-Name", "Mcp-Protocol-Version", requestIDHeader,
+			"Traceparent", "Tracestate", // tracers send the second with the first; it is not read
+			"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature",
+		},
+		ExposedHeaders: []string{
+			"Allow", "ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "WWW-Authenticate", requestIDHeader,
+		},
 		// With a star there are none: a browser refuses that together with cookies, and
 		// rightly.
 		AllowCredentials: !slices.Contains(s.o.CORSOrigins, "*"),
