@@ -98,7 +98,7 @@ func New(o Options) http.Handler {
 		o.Ready = func() error { return nil }
 	}
 	s := &server{o: o, log: o.Logger, metrics: newMetrics(o.Registry), ready: verdict{look: o.Ready}, bodies: newBudget(o.BodyBudget)}
-	s.asyncAPI = sync.OnceValues(func() ([]byte, error) { return schemas.AsyncAPI(o.Topics, "schemas/") })
+	s.asyncAPI = sync.OnceValues(func() ([]byte, error) { return schemas.AsyncAPI(o.Topics) })
 	router := s.router()
 	s.tools = s.newTools(router)
 	return router

@@ -17,8 +17,8 @@ func serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
 	document(w, "application/json", openAPI)
 }
 
-// serveAsyncAPI answers the description of the topics. Payloads in it refer to
-// the schemas that serveSchema answers.
+// serveAsyncAPI answers the description of the topics, which holds the schemas that
+// serveSchema answers, too.
 func (s *server) serveAsyncAPI(w http.ResponseWriter, r *http.Request) {
 	doc, err := s.asyncAPI()
 	if err != nil { // a topic that nothing describes

@@ -117,8 +117,8 @@ func TestTheDocumentIsServedToAnybody(t *testing.T) {
 	}
 }
 
-// What the AsyncAPI document refers to is there, and is the file that records
-// name.
+// What the AsyncAPI document describes is there as a file, too, which is the one
+// that records name.
 func TestTheTopicsAndTheirSchemasAreServedToAnybody(t *testing.T) {
 	t.Parallel()
 	c := client{w: newWorld(t)}
@@ -127,8 +127,11 @@ func TestTheTopicsAndTheirSchemasAreServedToAnybody(t *testing.T) {
 		t.Errorf("%d channels for %d topics", got, want)
 	}
 	for name, m := range doc.get("components").(map[string]any)["messages"].(map[string]any) {
-		ref := m.(map[string]any)["payload"].(map[string]any)["schema"].(map[string]any)["$ref"].(string)
-		r := c.do("GET", "/api/"+ref, nil).want(200)
+		ref := "/api/schemas/v1/" + name + ".json"
+		if of := m.(map[string]any)["payload"].(map[string]any)["schema"].(map[string]any)["$ref"]; of != "#/components/schemas/"+name {
+			t.Errorf("the payload of %s is %v", name, of)
+		}
+		r := c.do("GET", ref, nil).want(200)
 		want, err := schemas.Schema(name)
 		if err != nil || !bytes.Equal(r.body, want) || r.header.Get("Content-Type") != "application/schema+json" {
 			t.Errorf("%s: %v, %s", ref, err, r.header.Get("Content-Type"))
@@ -136,6 +139,69 @@ func TestTheTopicsAndTheirSchemasAreServedToAnybody(t *testing.T) {
 	}
 	for _, none := range []string{"none.json", "..%2Fcodec.json", "booking-event", ".json"} {
 		c.do("GET", "/api/schemas/v1/"+none, nil).refused(404, "no_such_path")
+	}
+}
+
+// references are all of a document, in whatever depth.
+func references(v any) (out []string) {
+	switch v := v.(type) {
+	case []any:
+		for _, of := range v {
+			out = append(out, references(of)...)
+		}
+	case map[string]any:
+		for k, of := range v {
+			if ref, ok := of.(string); ok && k == "$ref" {
+				out = append(out, ref)
+				continue
+			}
+			out = append(out, references(of)...)
+		}
+	}
+	return out
+}
+
+// points says whether a JSON pointer leads to something.
+func points(doc any, pointer string) bool {
+	for name := range strings.SplitSeq(strings.TrimPrefix(pointer, "#/"), "/") {
+		o, ok := doc.(map[string]any)
+		if !ok {
+			return false
+		}
+		if doc, ok = o[strings.NewReplacer("~1", "/", "~0", "~").Replace(name)]; !ok {
+			return false
+		}
+	}
+	return strings.HasPrefix(pointer, "#/")
+}
+
+// A document that was saved has no server beside it.
+func TestEveryServedDocumentStandsAlone(t *testing.T) {
+	c := client{w: newWorld(t)}
+	served := []string{"/api/openapi.json", "/api/asyncapi.json"}
+	for _, name := range schemas.SchemaNames() {
+		served = append(served, "/api/schemas/v1/"+name+".json")
+	}
+	all := 0
+	for _, path := range served {
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(c.do("GET", path, nil).want(200).body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ref := range references(doc) {
+			all++
+			if !points(doc, ref) {
+				t.Errorf("%s refers to %s, which is not in it", path, ref)
+			}
+		}
+	}
+	if all < 300 {
+		t.Errorf("only %d references were found", all)
+	}
+	for _, wrong := range []string{"schemas/v1/poison.json", "#/components/none", "https://schemas.krib.ai/v1/poison.json", "#", "booking.json#/a", "#/a/b/c"} {
+		if points(map[string]any{"a": map[string]any{"b": "text"}}, wrong) {
+			t.Errorf("%s is taken for a reference that can be resolved", wrong)
+		}
 	}
 }
 

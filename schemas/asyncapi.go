@@ -63,11 +63,10 @@ const kafkaBinding = "0.5.0"
 
 type fields = map[string]any
 
-// AsyncAPI is the AsyncAPI 3.0 document of topics, as JSON. Payloads refer to the
-// schema files under base, which ends in a slash or is empty: relative to where
-// the document stands, or absolute.
-func AsyncAPI(topics []Topic, base string) ([]byte, error) {
-	channels, operations, messages := fields{}, fields{}, fields{}
+// AsyncAPI is the AsyncAPI 3.0 document of topics, as JSON. It stands alone: the
+// schemas are components of it, so that it can be read from a file, too.
+func AsyncAPI(topics []Topic) ([]byte, error) {
+	channels, operations, messages, payloads := fields{}, fields{}, fields{}, fields{}
 	for _, t := range topics {
 		c, ok := contentOf(t.Name)
 		if !ok {
@@ -80,11 +79,14 @@ func AsyncAPI(topics []Topic, base string) ([]byte, error) {
 		}
 	}
 	for _, name := range SchemaNames() {
-		m, err := message(name, base)
+		m, err := message(name)
 		if err != nil {
 			return nil, err
 		}
 		messages[name] = m
+		if err := addSchema(payloads, name); err != nil {
+			return nil, err
+		}
 	}
 	b, err := json.MarshalIndent(fields{
 		"asyncapi": "3.0.0", "defaultContentType": "application/json",
@@ -96,7 +98,7 @@ func AsyncAPI(topics []Topic, base string) ([]byte, error) {
 			"host": "{bootstrap}", "protocol": "kafka", "description": "The installation's Kafka.",
 			"variables": fields{"bootstrap": fields{"default": "127.0.0.1:9092", "description": "One of its bootstrap servers."}},
 		}},
-		"channels": channels, "operations": operations, "components": fields{"messages": messages},
+		"channels": channels, "operations": operations, "components": fields{"messages": messages, "schemas": payloads},
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encoding the AsyncAPI document: %w", err)
@@ -125,7 +127,7 @@ func channel(t Topic, c content) fields {
 	}
 }
 
-func message(name, base string) (fields, error) {
+func message(name string) (fields, error) {
 	raw, err := Schema(name)
 	if err != nil {
 		return nil, err
@@ -141,10 +143,60 @@ func message(name, base string) (fields, error) {
 	return fields{
 		"name": name, "title": about.Title, "summary": about.Description, "contentType": "application/json",
 		"headers":  headers(name),
-		"payload":  fields{"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": fields{"$ref": base + "v1/" + name + ".json"}},
+		"payload":  fields{"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": fields{"$ref": componentSchemas + name}},
 		"bindings": fields{"kafka": fields{"key": fields{"type": "string", "description": keys[name]}, "bindingVersion": kafkaBinding}},
 		"examples": shown,
 	}, nil
+}
+
+const componentSchemas = "#/components/schemas/"
+
+// addSchema makes components of a schema and of each definition inside, which is
+// called <schema>.<definition>. Without its $id, what is in it refers to the
+// document that it stands in.
+func addSchema(components fields, name string) error {
+	raw, err := Schema(name)
+	if err != nil {
+		return err
+	}
+	var s fields
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return fmt.Errorf("reading the schema %s: %w", name, err)
+	}
+	inner, _ := s["$defs"].(fields)
+	for _, own := range []string{"$id", "$schema", "$defs"} {
+		delete(s, own)
+	}
+	components[name] = moved(s, name)
+	for def, of := range inner {
+		components[name+"."+def] = moved(of, name)
+	}
+	return nil
+}
+
+// moved is a part of a schema with its references to definitions turned to the
+// components that they have become.
+func moved(v any, name string) any {
+	switch v := v.(type) {
+	case fields:
+		out := fields{}
+		for k, of := range v {
+			ref, isText := of.(string)
+			if def, ok := strings.CutPrefix(ref, "#/$defs/"); k == "$ref" && isText && ok {
+				out[k] = componentSchemas + name + "." + def
+				continue
+			}
+			out[k] = moved(of, name)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = moved(v[i], name)
+		}
+		return out
+	}
+	return v
 }
 
 // headers is the schema of what Meta.Headers writes.

@@ -2,6 +2,7 @@ package schemas_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,7 @@ import (
 
 func asyncAPI(t *testing.T, topics []schemas.Topic) object {
 	t.Helper()
-	b, err := schemas.AsyncAPI(topics, "schemas/")
+	b, err := schemas.AsyncAPI(topics)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,15 +85,14 @@ func TestEveryTopicIsAChannelWhosePayloadIsItsSchema(t *testing.T) {
 		if got, want := at(t, c, "messages", name, "$ref"), "#/components/messages/"+name; got != want {
 			t.Errorf("the message of %s is %v, want %s", topic.Name, got, want)
 		}
-		ref := at(t, d, "components", "messages", name, "payload", "schema", "$ref").(string)
-		if _, err := os.Stat(filepath.FromSlash("../" + ref)); err != nil {
-			t.Errorf("the payload of %s: %v", topic.Name, err)
+		if ref := at(t, d, "components", "messages", name, "payload", "schema", "$ref"); ref != "#/components/schemas/"+name {
+			t.Errorf("the payload of %s is %v", topic.Name, ref)
 		}
 	}
 	if _, ok := schemas.SchemaOf("somebody.elses"); ok {
 		t.Error("a topic that is not ours has a schema")
 	}
-	if _, err := schemas.AsyncAPI([]schemas.Topic{{Name: "somebody.elses"}}, ""); err == nil {
+	if _, err := schemas.AsyncAPI([]schemas.Topic{{Name: "somebody.elses"}}); err == nil {
 		t.Error("a topic that holds nobody knows what is described")
 	}
 }
@@ -120,8 +120,68 @@ func TestTheDocumentedHeadersAreThoseThatAreWritten(t *testing.T) {
 	}
 }
 
+// A folder holds one file, the document.
+type folder struct{ schemas map[string]*jsonschema.Schema }
+
+func (f folder) Validate(v any, name string) error { return f.schemas[name].Validate(v) }
+
+// inFolder saves a document in an empty folder and compiles its schemas from there.
+func inFolder(t *testing.T, d object) folder {
+	t.Helper()
+	b, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "saved.json")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	c.UseLoader(jsonschema.SchemeURLLoader{"file": jsonschema.FileLoader{}}) // and nothing from elsewhere
+	f := folder{map[string]*jsonschema.Schema{}}
+	for name := range at(t, d, "components", "schemas").(object) {
+		if f.schemas[name], err = c.Compile("file://" + filepath.ToSlash(file) + "#/components/schemas/" + name); err != nil {
+			t.Errorf("%s cannot be resolved from a file: %v", name, err)
+		}
+	}
+	return f
+}
+
+// The schemas of the document take and refuse what the files do.
+func TestASavedTopicsDocumentChecksRecordsByItself(t *testing.T) {
+	alone := inFolder(t, asyncAPI(t, allTopics()))
+	for _, g := range goldens(t) {
+		if err := alone.Validate(parsed(t, g.value), g.schema); err != nil {
+			t.Errorf("%s: %v", g.file, err)
+		}
+	}
+	event := func() object {
+		for _, g := range goldens(t) {
+			if g.file == "booking-event.created.json" {
+				return parsed(t, g.value).(object)
+			}
+		}
+		t.Fatal("there is no golden record of a created booking")
+		return nil
+	}
+	for what, spoil := range map[string]func(object){
+		"no type":              func(o object) { delete(o, "type") },
+		"no booking":           func(o object) { delete(o, "booking") },
+		"a guest's number":     func(o object) { o["booking"].(object)["guest"].(object)["email"] = 5 },
+		"nights that are text": func(o object) { o["booking"].(object)["nights"] = "2" },
+	} {
+		e := event()
+		spoil(e)
+		if by, saved := compiled(t, schemas.SchemaEvent).Validate(e), alone.Validate(e, schemas.SchemaEvent); (by == nil) != (saved == nil) || saved == nil {
+			t.Errorf("%s: the file says %v, the document %v", what, by, saved)
+		}
+	}
+}
+
 func TestTheExamplesOfMessagesAreGoldenRecords(t *testing.T) {
-	messages := at(t, asyncAPI(t, allTopics()), "components", "messages").(object)
+	d := asyncAPI(t, allTopics())
+	messages := at(t, d, "components", "messages").(object)
+	alone := inFolder(t, d)
 	var known []any
 	for _, g := range goldens(t) {
 		known = append(known, parsed(t, g.value))
@@ -138,6 +198,9 @@ func TestTheExamplesOfMessagesAreGoldenRecords(t *testing.T) {
 			}
 			if err := compiled(t, name).Validate(payload); err != nil {
 				t.Errorf("an example of %s: %v", name, err)
+			}
+			if err := alone.Validate(payload, name); err != nil {
+				t.Errorf("an example of %s, by the document alone: %v", name, err)
 			}
 		}
 	}

@@ -1,5 +1,5 @@
-// What this shows is what /api/asyncapi.json and the schemas that it refers to
-// say; text from them is only ever set as text.
+// What this shows is what /api/asyncapi.json says; text from it is only ever set as
+// text.
 
 const source = new URL("/api/asyncapi.json", location.href);
 
@@ -17,7 +17,7 @@ function el(tag, content, attributes = {}) {
 }
 
 const row = (...cells) => el("tr", cells.map((c) => el("td", c)));
-const last = (ref) => ref.split("/").pop();
+const last = (ref) => ref.split("/").pop().split(".").pop(); // a definition is called <schema>.<definition>
 
 function kept(config) {
   const days = (ms) => {
@@ -57,14 +57,12 @@ function examples(message) {
   return message.examples.map((e) => el("details", [el("summary", `Example: ${e.name}`), el("pre", JSON.stringify(e.payload, null, 2))]));
 }
 
-async function section(name, message) {
-  const url = new URL(message.payload.schema.$ref, source);
-  const schema = await load(url);
-  const inner = Object.entries(schema.$defs ?? {}).filter(([, def]) => def.properties);
+function section(name, message, schemas) {
+  const inner = Object.entries(schemas).filter(([def, s]) => def.startsWith(name + ".") && s.properties).map(([def, s]) => [def.slice(name.length + 1), s]);
   return el("section", [
-    el("h2", [message.title, " ", el("a", name, { href: url.pathname })]),
+    el("h2", [message.title, " ", el("a", name, { href: `/api/schemas/v1/${name}.json` })]),
     el("p", message.summary),
-    members(schema),
+    members(schemas[name]),
     ...inner.flatMap(([def, s]) => [el("h3", def), members(s)]),
     ...examples(message),
   ], { id: `message-${name}`, class: "message" });
@@ -84,7 +82,7 @@ async function show() {
   }
   const { headers } = Object.values(doc.components.messages)[0];
   for (const [name, h] of Object.entries(headers.properties)) document.querySelector("#headers").append(row(el("code", name), h.description));
-  const sections = await Promise.all(Object.entries(doc.components.messages).map(([name, m]) => section(name, m)));
+  const sections = Object.entries(doc.components.messages).map(([name, m]) => section(name, m, doc.components.schemas));
   document.querySelector("#messages").append(...sections);
 }
 
