@@ -333,7 +333,7 @@ func TestEveryRouteRefusesAQueryThatIsWrong(t *testing.T) {
 			s.refuses(t, &o, path+broken, body, "")
 		}
 		for name, schema := range o.query {
-			if name == "after" { // whoever has the log reads its cursors
+			if name == "after" || name == "lastEventId" { // whoever has the log reads its cursors
 				continue
 			}
 			wrong := []string{"%ff", "%00", "a&" + name + "=b"}

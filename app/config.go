@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/krib-ai/krib/api/auth"
+	"github.com/krib-ai/krib/internal/kafka"
 	"github.com/krib-ai/krib/internal/seal"
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/internal/telemetry"
@@ -63,6 +64,7 @@ type config struct {
 	issuer, audience      string
 	corsOrigins           []string
 	proxies               []netip.Prefix
+	compression           kafka.Compression
 
 	mail mailConfig
 }
@@ -172,6 +174,12 @@ func (c *config) topicSettings(s *settings) {
 
 func (c *config) brokerSetting(s *settings) {
 	s.add("KRIB_KAFKA_BROKERS", "", "Kafka's bootstrap servers, separated by commas", brokers(&c.brokers))
+	s.add("KRIB_KAFKA_COMPRESSION", string(kafka.DefaultCompression), "codec of what Krib writes: none, gzip, snappy, lz4 or zstd", func(v string) error {
+		if c.compression = kafka.Compression(v); !slices.Contains(kafka.Compressions(), c.compression) {
+			return fmt.Errorf("%q must be none, gzip, snappy, lz4 or zstd", v)
+		}
+		return nil
+	})
 	c.security.settings(s)
 }
 

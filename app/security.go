@@ -45,7 +45,7 @@ func (c *securityConfig) settings(s *settings) {
 // kafka is how to reach the cluster. It reads the files of certificates.
 func (c *config) kafka(log *slog.Logger) (kafka.Config, error) {
 	security, err := c.security.read()
-	return kafka.Config{Brokers: c.brokers, Security: security, Logger: log}, err
+	return kafka.Config{Brokers: c.brokers, Security: security, Compression: c.compression, Logger: log}, err
 }
 
 func (c *securityConfig) read() (kafka.Security, error) {

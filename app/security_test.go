@@ -124,6 +124,10 @@ func TestSettingsOfTheBrokersSecurityAreChecked(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, "plain")
 	for _, c := range []struct{ name, value, says string }{
+		{"KRIB_KAFKA_COMPRESSION", "brotli", "KRIB_KAFKA_COMPRESSION: \"brotli\" must be none, gzip, snappy, lz4 or zstd"},
+		{"KRIB_KAFKA_COMPRESSION", "GZIP", "KRIB_KAFKA_COMPRESSION: \"GZIP\" must be"},
+		{"KRIB_KAFKA_COMPRESSION", "gzip,none", "KRIB_KAFKA_COMPRESSION: \"gzip,none\" must be"},
+		{"KRIB_KAFKA_COMPRESSION", "2", "KRIB_KAFKA_COMPRESSION: \"2\" must be"},
 		{"KRIB_KAFKA_SASL", "gssapi", "KRIB_KAFKA_SASL: \"gssapi\" must be plain, scram-sha-256 or scram-sha-512"},
 		{"KRIB_KAFKA_SASL", "", "KRIB_KAFKA_SASL must say how"},
 		{"KRIB_KAFKA_USER", "", "KRIB_KAFKA_USER and KRIB_KAFKA_PASSWORD must be set"},

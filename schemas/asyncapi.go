@@ -92,7 +92,7 @@ func AsyncAPI(topics []Topic) ([]byte, error) {
 		"asyncapi": "3.0.0", "defaultContentType": "application/json",
 		"info": fields{
 			"title": "Krib's topics", "version": "1.0.0",
-			"description": "Every value is a CloudEvents 1.0 event in the binary mode of the Kafka protocol binding: attributes are headers, the value is JSON. Read with isolation.level=read_committed. Members and values of enums may be added; skip those that you do not know. Members with x-pii tell of people.",
+			"description": "Record batches are compressed with snappy unless the installation sets KRIB_KAFKA_COMPRESSION: kafka-python and KafkaJS need a package for it. Every value is a CloudEvents 1.0 event in the binary mode of the Kafka protocol binding: attributes are headers, the value is JSON. Read with isolation.level=read_committed. Members and values of enums may be added; skip those that you do not know. Members with x-pii tell of people.",
 		},
 		"servers": fields{"kafka": fields{
 			"host": "{bootstrap}", "protocol": "kafka", "description": "The installation's Kafka.",

@@ -27,7 +27,9 @@ import (
 type Config struct {
 	Brokers  []string
 	Security Security
-	Logger   *slog.Logger
+	// Compression of what is written; empty is DefaultCompression.
+	Compression Compression
+	Logger      *slog.Logger
 	// Instance is a stable ordinal of this process (a StatefulSet's, "dev"), unique
 	// among the running ones. With it, group members are static and a restart after
 	// a kill takes its partitions back at once; empty means dynamic membership.
@@ -63,6 +65,7 @@ func (c Config) Options(name string) []kgo.Opt {
 		// kgo's default partitioner is Kafka's own murmur2 of the key, which
 		// schemas.PartitionOf repeats. Records with an explicit partition keep it.
 		kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}),
+		kgo.ProducerBatchCompression(c.Compression.codecs()...),
 		// Only committed records: fan-out and relay write in transactions.
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		// The default rewinds by a minute when there is no commit, and so would skip
