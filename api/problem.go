@@ -10,7 +10,6 @@ import (
 	"strconv"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/segmentio/encoding/json"
 
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/schemas"
@@ -83,7 +82,7 @@ func writeProblem(w http.ResponseWriter, status int, e *schemas.Error, requestID
 		"type": "about:blank", "title": http.StatusText(status), "status": status, "success": false,
 		"detail": e.Detail, "code": e.Code, "errors": fields, "request_id": requestID,
 	})
-	b, err := json.Append(nil, body, json.SortMapKeys)
+	b, err := schemas.Encode(body)
 	if err != nil { // an Extra member that has no JSON form
 		b = []byte(`{"success":false}`)
 		status = http.StatusInternalServerError

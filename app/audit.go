@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -50,7 +49,7 @@ func runAudit(ctx context.Context, args []string, env Lookup, out, stderr io.Wri
 	}
 	show := showAudit
 	if t.asJSON {
-		show = func(w io.Writer, r *audit.Report) error { return json.NewEncoder(w).Encode(r) }
+		show = func(w io.Writer, r *audit.Report) error { return printJSON(w, r) }
 	}
 	if err := show(out, r); err != nil {
 		return err

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -131,13 +130,12 @@ func listDead(ctx context.Context, d *deadCommand, args []string) error {
 		return err
 	}
 	w := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
-	lines := json.NewEncoder(d.out)
 	if !d.asJSON {
 		fmt.Fprintln(w, "GIVEN UP\tDELIVERY\tRUN\tEVENT\tSUBSCRIPTION\tBOOKING\tATTEMPTS\tREASON\tLAST ANSWER")
 	}
 	spoiled, err := d.each(ctx, func(l *deadLetter) {
 		if d.asJSON {
-			_ = lines.Encode(l.listed()) // a pipe that was closed
+			_ = printJSON(d.out, l.listed()) // a pipe that was closed
 			return
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", l.DeadAt.Format(time.RFC3339), l.ID, l.Run, l.EventType, l.SubscriptionID, l.BookingID, l.Attempt,
@@ -177,12 +175,11 @@ func showDead(ctx context.Context, d *deadCommand, args []string) error {
 	found := 0
 	spoiled, err := d.each(ctx, func(l *deadLetter) {
 		found++
-		e := json.NewEncoder(d.out)
-		e.SetEscapeHTML(false)
-		if !d.asJSON {
-			e.SetIndent("", "  ")
+		if d.asJSON {
+			_ = printJSON(d.out, l) // a pipe that was closed
+			return
 		}
-		_ = e.Encode(l) // a pipe that was closed
+		_ = printIndented(d.out, l)
 	})
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -153,7 +152,7 @@ func revokeKey(ctx context.Context, k *keysCommand, args []string) error {
 			return err
 		}
 		if k.asJSON {
-			return json.NewEncoder(k.out).Encode(listed(&key))
+			return printJSON(k.out, listed(&key))
 		}
 		_, err = fmt.Fprintf(k.out, "%s of %s (%s) is revoked\n", key.ID, key.AgentName, key.AgentID)
 		return err
@@ -215,7 +214,7 @@ func (k *keysCommand) show(a *producers.KeyAnswer) error {
 			old := listed(a.Replaced)
 			v.Replaced = &old
 		}
-		return json.NewEncoder(k.out).Encode(v)
+		return printJSON(k.out, v)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "key %s (%s) of agent %s (%s)\n", a.Key.ID, a.Key.Name, a.Key.AgentID, a.Key.AgentName)
@@ -235,7 +234,7 @@ func (k *keysCommand) showAll(found []store.Key) error {
 		for i := range found {
 			views[i] = listed(&found[i])
 		}
-		return json.NewEncoder(k.out).Encode(views)
+		return printJSON(k.out, views)
 	}
 	w := tabwriter.NewWriter(k.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tAGENT\tNAME\tPREFIX\tSCOPES\tPLATFORM\tLIMIT\tEXPIRES\tLAST USE\tSTATE")

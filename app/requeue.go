@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -69,7 +68,7 @@ func requeueDead(ctx context.Context, d *deadCommand, args []string) error {
 
 func (d *deadCommand) tell(done *requeued) error {
 	if d.asJSON {
-		return json.NewEncoder(d.out).Encode(done)
+		return printJSON(d.out, done)
 	}
 	verb := "requeued"
 	if done.DryRun {

@@ -208,7 +208,7 @@ func headers(name string) fields {
 		"ce_type":        text("What the record is."),
 		"ce_source":      fields{"const": Source, "description": "Krib."},
 		"ce_subject":     text("What the record is about."),
-		"ce_time":        fields{"type": "string", "format": "date-time", "description": "When it happened. RFC 3339 in UTC."},
+		"ce_time":        fields{"type": "string", "format": "date-time", "description": "When it happened. RFC 3339 in UTC, with microseconds: 27 characters."},
 		"ce_dataschema":  fields{"const": SchemaBase + name + ".json", "description": "The schema of the value."},
 		"content-type":   fields{"const": "application/json", "description": "Of the value."},
 	}

@@ -6,13 +6,15 @@ import (
 	"time"
 	"unicode/utf8"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/segmentio/encoding/json"
 )
 
 // Encode writes a value as it stands on a topic and in an answer: compact JSON,
-// without HTML escapes, on one line for every reader (see EscapeBreaks).
+// without HTML escapes, on one line for every reader (see EscapeBreaks), with every
+// time of one length (see TimeLayout).
 func Encode(v any) ([]byte, error) {
-	b, err := json.Append(nil, v, 0)
+	b, err := jsonv2.Marshal(v, encoding)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %T: %w", v, err)
 	}
@@ -69,7 +71,7 @@ func (m Meta) Headers() []Header {
 		{"ce_type", m.Type},
 		{"ce_source", Source},
 		{"ce_subject", m.Subject},
-		{"ce_time", m.Time.UTC().Format(time.RFC3339Nano)},
+		{"ce_time", FormatTime(m.Time)},
 		{"ce_dataschema", SchemaBase + m.Schema + ".json"},
 		{"content-type", "application/json"},
 	}

@@ -189,7 +189,7 @@ func TestRecordsCarryCloudEventsHeaders(t *testing.T) {
 		{Key: "ce_type", Value: "booking.cancelled"},
 		{Key: "ce_source", Value: "/krib"},
 		{Key: "ce_subject", Value: string(e.Booking.ID)},
-		{Key: "ce_time", Value: "2026-03-02T09:30:00Z"},
+		{Key: "ce_time", Value: "2026-03-02T09:30:00.000000Z"},
 		{Key: "ce_dataschema", Value: "https://schemas.krib.ai/v1/booking-event.json"},
 		{Key: "content-type", Value: "application/json"},
 		{Key: "traceparent", Value: m.TraceParent},

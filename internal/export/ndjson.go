@@ -2,8 +2,6 @@ package export
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -19,25 +17,19 @@ type Writer interface {
 // Lines writes a line of JSON for each record.
 type Lines struct {
 	buffer *bufio.Writer
-	line   *bytes.Buffer // of the record that is being written
-	enc    *json.Encoder
 }
 
 // NewLines makes one. It buffers; see [Lines.Flush].
 func NewLines(w io.Writer) *Lines {
-	line := &bytes.Buffer{}
-	enc := json.NewEncoder(line)
-	enc.SetEscapeHTML(false)
-	return &Lines{bufio.NewWriterSize(w, 64<<10), line, enc}
+	return &Lines{bufio.NewWriterSize(w, 64<<10)}
 }
 
 // Write appends the record's line. Digits stay as they are on the topic: 950.00 is
 // no 950. Records of older versions may hold what breaks lines; see schemas.EscapeBreaks.
 func (l *Lines) Write(r *Record) error {
-	l.line.Reset()
-	err := l.enc.Encode(r)
+	b, err := schemas.Encode(r)
 	if err == nil {
-		_, err = l.buffer.Write(schemas.EscapeBreaks(l.line.Bytes()))
+		_, err = l.buffer.Write(append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("writing the record %s/%d@%d: %w", r.Topic, r.Partition, r.Offset, err)

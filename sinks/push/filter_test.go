@@ -141,7 +141,7 @@ func TestACustomEventCannotPassForAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "id: 0123456789-2-42\nevent: custom\n" +
-		`data: {"door":4,"event_id":"evt_1","host_id":"host","source":"manual","timestamp":"2026-03-01T09:30:00Z","type":"custom"}` + "\n\n"
+		`data: {"door":4,"event_id":"evt_1","host_id":"host","source":"manual","timestamp":"2026-03-01T09:30:00.000000Z","type":"custom"}` + "\n\n"
 	if string(e.bytes) != want || e.host != "host" {
 		t.Errorf("got  %q for %s\nwant %q", e.bytes, e.host, want)
 	}

@@ -84,7 +84,7 @@ func TestAFrameHasTheContractsShape(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "id: 0123456789-2-42\nevent: notification_update\n" +
-		`data: {"type":"notification_update","data":{"notification_id":"ntf_1","action":"read","at":"2026-03-01T09:30:00Z"},"timestamp":"2026-03-01T09:30:00Z"}` + "\n\n"
+		`data: {"type":"notification_update","data":{"notification_id":"ntf_1","action":"read","at":"2026-03-01T09:30:00.000000Z"},"timestamp":"2026-03-01T09:30:00.000000Z"}` + "\n\n"
 	if got := string(e.bytes); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
@@ -96,10 +96,10 @@ func TestANotificationHasEveryMemberOfTheList(t *testing.T) {
 	full := bare
 	full.BookingID, full.PropertyID, full.ActionURL, full.ExpiresAt, full.ReadAt, full.IsRead = "b", "p", "/x", &at, &at, true
 	const common = `"id":"ntf_1","host_id":"h","type":"urgent","title":"t","message":"m","priority":"low","action_required":false,` +
-		`"created_at":"2026-03-01T09:30:00Z","updated_at":"2026-03-01T09:30:00Z",`
+		`"created_at":"2026-03-01T09:30:00.000000Z","updated_at":"2026-03-01T09:30:00.000000Z",`
 	for n, want := range map[*schemas.Notification]string{
 		&bare: common + `"is_read":false,"booking_id":null,"property_id":null,"action_url":null,"expires_at":null,"read_at":null`,
-		&full: common + `"is_read":true,"booking_id":"b","property_id":"p","action_url":"/x","expires_at":"2026-03-01T09:30:00Z","read_at":"2026-03-01T09:30:00Z"`,
+		&full: common + `"is_read":true,"booking_id":"b","property_id":"p","action_url":"/x","expires_at":"2026-03-01T09:30:00.000000Z","read_at":"2026-03-01T09:30:00.000000Z"`,
 	} {
 		b, err := schemas.Encode(schemas.FeedRecord{Kind: schemas.FeedNotification, HostID: "h", At: at, Notification: n})
 		if err != nil {
