@@ -36,12 +36,14 @@ type ending struct {
 var (
 	endDrain      = &ending{codeDrain, "this server is going down; another one takes over"}
 	endOverloaded = &ending{codeOverloaded, "this server has as many readers as it may have"}
+	endShare      = &ending{codeOverloaded, "this agent has its share of this server's streams and polls"}
 	endKey        = &ending{codeOverloaded, "this key has as many streams and polls as it may have"}
 )
 
 // A reader is a stream or a poll that goes on.
 type reader struct {
 	key   schemas.KeyID
+	owner schemas.AgentID // that it counts for
 	agent schemas.AgentID // under which it listens; guarded by Log.mu
 	wake  chan struct{}   // capacity 1: there is something for it, or its end
 	// drained is closed when the log lets it go.
@@ -73,11 +75,12 @@ type admission struct {
 	draining bool
 	readers  map[*reader]struct{}
 	keys     map[schemas.KeyID]int
+	agents   map[schemas.AgentID]int
 	empty    chan struct{} // closed when draining has let the last reader go
 }
 
 // admit takes a slot for a reader, or says why there is none.
-func (a *admission) admit(key schemas.KeyID) (*reader, *ending) {
+func (a *admission) admit(key schemas.KeyID, agent schemas.AgentID) (*reader, *ending) {
 	a.gate.Lock()
 	defer a.gate.Unlock()
 	switch {
@@ -87,10 +90,15 @@ func (a *admission) admit(key schemas.KeyID) (*reader, *ending) {
 		return nil, endOverloaded
 	case a.keys[key] >= a.maxPerKey:
 		return nil, endKey
+	case a.agents[agent] > 0 && a.agents[agent] >= a.max-len(a.readers):
+		// An agent may have any number of keys. The fuller the process, the less one
+		// agent may have of it, so that some room is left for those that have none.
+		return nil, endShare
 	}
-	r := &reader{key: key, wake: make(chan struct{}, 1), drained: make(chan struct{})}
+	r := &reader{key: key, owner: agent, wake: make(chan struct{}, 1), drained: make(chan struct{})}
 	a.readers[r] = struct{}{}
 	a.keys[key]++
+	a.agents[agent]++
 	return r, nil
 }
 
@@ -101,6 +109,9 @@ func (a *admission) release(r *reader) {
 	delete(a.readers, r)
 	if a.keys[r.key]--; a.keys[r.key] <= 0 {
 		delete(a.keys, r.key) // the map must not remember every key that ever came
+	}
+	if a.agents[r.owner]--; a.agents[r.owner] <= 0 {
+		delete(a.agents, r.owner)
 	}
 	if a.draining && len(a.readers) == 0 {
 		close(a.empty) // once: nobody is admitted while draining

@@ -27,7 +27,7 @@ const (
 // at once and says when to come back.
 func (l *Log) Follow(w http.ResponseWriter, r *http.Request, ask schemas.Pull, renew func(context.Context) (schemas.Subscription, error)) error {
 	s := &stream{Writer: sse.NewWriter(w), l: l, want: ask.For, retry: sse.Between(2*time.Second, 6*time.Second)}
-	rd, refused := l.admit(ask.Key)
+	rd, refused := l.admit(ask.Key, ask.For.AgentID)
 	if refused != nil {
 		l.metrics.end(refused.code)
 		if _, err := parseCursor(ask.After); err == nil {

@@ -14,7 +14,7 @@ import (
 // is asked to; while the process stops, it answers at once. Its errors are for the
 // caller of the API.
 func (l *Log) Pull(ctx context.Context, ask schemas.Pull) (schemas.Pulled, error) {
-	r, refused := l.admit(ask.Key)
+	r, refused := l.admit(ask.Key, ask.For.AgentID)
 	if refused != nil {
 		l.metrics.end(refused.code)
 		return schemas.Pulled{}, refusal(refused)

@@ -99,7 +99,7 @@ func New(o Options) (*Log, error) {
 		byAgent:  map[schemas.AgentID]map[*reader]struct{}{},
 		platform: map[*reader]struct{}{},
 		admission: admission{
-			max: o.MaxReaders, maxPerKey: o.MaxPerKey, readers: map[*reader]struct{}{}, keys: map[schemas.KeyID]int{}, empty: make(chan struct{}),
+			max: o.MaxReaders, maxPerKey: o.MaxPerKey, readers: map[*reader]struct{}{}, keys: map[schemas.KeyID]int{}, agents: map[schemas.AgentID]int{}, empty: make(chan struct{}),
 		},
 	}
 	id, err := hex.DecodeString(o.Life.TopicID)

@@ -416,18 +416,19 @@ func TestAStreamWithNothingToWriteIsNotTakenForASlowOne(t *testing.T) {
 func TestReadersAreBoundedByKeyAndInAll(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	a, b, c := w.key("agent_1", false, 0), w.key("agent_1", false, 0), w.key("agent_2", false, 0)
-	r := w.start(func(o *pull.Options) { o.MaxPerKey, o.MaxReaders = 1, 2 })
+	a, b, c, d := w.key("agent_1", false, 0), w.key("agent_1", false, 0), w.key("agent_2", false, 0), w.key("agent_3", false, 0)
+	r := w.start(func(o *pull.Options) { o.MaxPerKey, o.MaxReaders = 1, 3 })
 	first := r.follow(a, nil)
 	first.wantControl("connected", "")
 	r.follow(a, nil).wantControl("disconnect", "this key has as many")
 	r.follow(a, url.Values{"after": {"no\nevent: cursor"}}).wantControl("disconnect", "this key has as many")
 	r.refused(a, "429", "too_many_readers")
 	r.follow(b, nil).wantControl("connected", "")
-	r.follow(c, nil).wantControl("disconnect", "this server has as many")
+	r.follow(c, nil).wantControl("connected", "")
+	r.follow(d, nil).wantControl("disconnect", "this server has as many")
 	first.stop()
 	testenv.Eventually(t, "its place is free", func() bool {
-		_, err := r.try(t.Context(), c)
+		_, err := r.try(t.Context(), d)
 		return err == nil
 	})
 }

@@ -22,6 +22,10 @@ func (h *Hub) admit(host schemas.HostID, addr string, abort func()) (*conn, *end
 		return nil, &ending{codeOverloaded, "this server has as many streams as it may have"}
 	case h.opts.MaxPerHost > 0 && h.hosts[host] >= h.opts.MaxPerHost:
 		return nil, &ending{codeOverloaded, "this host has as many streams as it may have"}
+	case h.opts.MaxPerHost > 0 && h.hosts[host] > 0 && h.hosts[host] >= h.opts.MaxConnections-len(h.conns):
+		// The fuller the server, the less one host may have of it: n hosts that take all
+		// they can get have one n+1th each, and the last is free for those that have none.
+		return nil, &ending{codeOverloaded, "this host has its share of this server's streams"}
 	case h.opts.MaxPerAddress > 0 && h.addrs[addr] >= h.opts.MaxPerAddress:
 		return nil, &ending{codeOverloaded, "this address has as many streams as it may have"}
 	}
