@@ -49,6 +49,9 @@ type Options struct {
 	// TrustedProxies are the networks whose X-Forwarded-For says where a request comes
 	// from. Without them every caller behind a proxy has the proxy's address.
 	TrustedProxies []netip.Prefix
+	// HostReads and HostWrites bound each host's requests. Defaults 50 a second and
+	// 500 at once, 10 a second and 200 at once.
+	HostReads, HostWrites Rate
 	// StripeSecret verifies Stripe's webhooks; without it they are refused
 	// with 503.
 	StripeSecret schemas.Secret
@@ -69,9 +72,12 @@ type Options struct {
 
 // A server is what all endpoints share.
 type server struct {
-	o        Options
-	log      *slog.Logger
-	limits   limiter
+	o      Options
+	log    *slog.Logger
+	limits limiter
+	// by host
+	hostReads, hostWrites *buckets
+
 	refusals sampler
 	bodies   *budget
 	metrics  *metrics
@@ -97,7 +103,10 @@ func New(o Options) http.Handler {
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
 	}
-	s := &server{o: o, log: o.Logger, metrics: newMetrics(o.Registry), ready: verdict{look: o.Ready}, bodies: newBudget(o.BodyBudget)}
+	s := &server{
+		o: o, log: o.Logger, metrics: newMetrics(o.Registry), ready: verdict{look: o.Ready}, bodies: newBudget(o.BodyBudget),
+		hostReads: newBuckets(o.HostReads, defaultHostReads), hostWrites: newBuckets(o.HostWrites, defaultHostWrites),
+	}
 	s.asyncAPI = sync.OnceValues(func() ([]byte, error) { return schemas.AsyncAPI(o.Topics) })
 	router := s.router()
 	s.tools = s.newTools(router)

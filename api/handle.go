@@ -147,7 +147,7 @@ func allowed(p auth.Principal, scope string) error {
 // host serves the host that the path names.
 func (s *server) host(e endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p, err := s.ownPath(r)
+		p, err := s.ownPath(w, r)
 		if err != nil {
 			s.fail(w, r, err)
 			return
@@ -162,7 +162,7 @@ func (s *server) host(e endpoint) http.HandlerFunc {
 func (s *server) hostLimited(e endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.host(func(r *http.Request, p auth.Principal) (answer, error) {
-			if err := s.limitHost(w, p.Host); err != nil {
+			if err := s.limitSends(w, p.Host); err != nil {
 				return answer{}, err
 			}
 			return e(r, p)
@@ -173,12 +173,11 @@ func (s *server) hostLimited(e endpoint) http.HandlerFunc {
 // hostAnywhere serves a host on a path that names none.
 func (s *server) hostAnywhere(e endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p, err := s.o.Auth.Host(r.Header.Get("Authorization"))
+		p, err := s.admitHost(w, r)
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		infoOf(r.Context()).principal = p
 		ctx, cancel := context.WithTimeout(r.Context(), patience)
 		defer cancel()
 		s.serve(w, r.WithContext(ctx), p, e)
@@ -196,12 +195,22 @@ func either(agent, host http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-func (s *server) ownPath(r *http.Request) (auth.Principal, error) {
+// admitHost recognises a host by its token and counts the request.
+func (s *server) admitHost(w http.ResponseWriter, r *http.Request) (auth.Principal, error) {
 	p, err := s.o.Auth.Host(r.Header.Get("Authorization"))
 	if err != nil {
 		return p, err
 	}
 	infoOf(r.Context()).principal = p
+	return p, s.limitHost(w, r, p.Host)
+}
+
+// ownPath is admitHost on a path that names the host.
+func (s *server) ownPath(w http.ResponseWriter, r *http.Request) (auth.Principal, error) {
+	p, err := s.admitHost(w, r)
+	if err != nil {
+		return p, err
+	}
 	if host, err := pathID(r, "host_id"); err != nil || schemas.HostID(host) != p.Host {
 		return p, schemas.Errorf(schemas.Forbidden, "not_your_host", "the token is of another host than the path")
 	}

@@ -62,7 +62,11 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 	if v.host != "" && s.o.Stream != nil && (kind == schemas.Unavailable || kind == schemas.Conflict || kind == schemas.TooMany) {
 		// Any status but 200 would end an EventSource for ever, for a ticket that may
 		// be good.
-		s.o.Stream.Refuse(w, r, v.host, "the ticket cannot be looked up now")
+		why := "the ticket cannot be looked up now"
+		if kind == schemas.TooMany {
+			why = "the host opens too many streams"
+		}
+		s.o.Stream.Refuse(w, r, v.host, why)
 		return
 	}
 	s.fail(w, r, err)
@@ -70,7 +74,7 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 
 // letIn recognises whoever opens a stream, and reads what is asked for.
 func (s *server) letIn(w http.ResponseWriter, r *http.Request) (visitor, schemas.FeedFilter, error) {
-	v, err := s.visit(r)
+	v, err := s.visit(w, r)
 	var f schemas.FeedFilter
 	if err == nil {
 		err = takes(r)
@@ -111,11 +115,11 @@ func aside(f func()) {
 
 // visit recognises whoever opens a stream: by the token of the path's host, by a
 // ticket, or by the pass that the ticket's redemption left with the browser.
-func (s *server) visit(r *http.Request) (visitor, error) {
+func (s *server) visit(w http.ResponseWriter, r *http.Request) (visitor, error) {
 	ticket := r.URL.Query().Get("ticket")
 	cookie, err := r.Cookie(passCookie)
 	if ticket == "" && err != nil || r.Header.Get("Authorization") != "" {
-		p, err := s.ownPath(r)
+		p, err := s.ownPath(w, r)
 		return visitor{host: p.Host, until: p.Until}, err
 	}
 	id, err := pathID(r, "host_id")
@@ -125,7 +129,11 @@ func (s *server) visit(r *http.Request) (visitor, error) {
 	if !s.ours(r) {
 		return visitor{}, schemas.Errorf(schemas.Forbidden, "foreign_origin", "a page of this origin may not open the stream by ticket or cookie")
 	}
-	return s.byTicket(r, schemas.HostID(id), ticket, cookie)
+	v, err := s.byTicket(r, schemas.HostID(id), ticket, cookie)
+	if err == nil {
+		err = s.limitHost(w, r, v.host)
+	}
+	return v, err
 }
 
 // byTicket redeems the ticket, unless the pass is of this very one: it has been

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/krib-ai/krib/api"
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/internal/kafka"
 	"github.com/krib-ai/krib/internal/seal"
@@ -57,6 +58,7 @@ type config struct {
 	pullMaxReaders, pullMaxPerKey int
 
 	connections, connectionsPerAddress int // 0 for what follows from the streams and polls
+	hostReads, hostWrites              api.Rate
 
 	masterKeys, secretKey string
 	jwtSecret, jwksURL    string
@@ -117,9 +119,18 @@ func (c *config) shared(s *settings, perHost string) {
 		number(&c.connections, 0, 1_000_000))
 	s.add("KRIB_MAX_CONNECTIONS_PER_ADDRESS", "0", "of these, how many one address (of IPv6 a /64) may have; 0 for all but 500, since behind a proxy all come from one",
 		number(&c.connectionsPerAddress, 0, 1_000_000))
+	c.limitSettings(s)
 	c.mail.settings(s)
 	s.add("KRIB_TRUSTED_PROXIES", "", "networks of the proxies before the API, separated by commas: 10.0.0.0/8; their X-Forwarded-For says which address a request counts for", ranges(&c.proxies))
 	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas: https://app.example.com; or * for all, without cookies", origins(&c.corsOrigins))
+}
+
+// limitSettings bound what a host may do. What a key may do stands in the key.
+func (c *config) limitSettings(s *settings) {
+	s.add("KRIB_HOST_WRITE_RATE", "10", "a host's writes a second, in this process", perSecond(&c.hostWrites.PerSecond))
+	s.add("KRIB_HOST_WRITE_BURST", "200", "a host's writes at once, after a rest", number(&c.hostWrites.Burst, 1, 1_000_000))
+	s.add("KRIB_HOST_READ_RATE", "50", "a host's reads a second, in this process", perSecond(&c.hostReads.PerSecond))
+	s.add("KRIB_HOST_READ_BURST", "500", "a host's reads at once, after a rest", number(&c.hostReads.Burst, 1, 1_000_000))
 }
 
 func (m *mailConfig) settings(s *settings) {

@@ -344,6 +344,18 @@ func number[T int | int32](p *T, low, high T) func(string) error {
 	}
 }
 
+// perSecond takes rates such as 10 and 0.5.
+func perSecond(p *float64) func(string) error {
+	return func(v string) error {
+		r, err := strconv.ParseFloat(v, 64)
+		if err != nil || !(r >= 0.01 && r <= 1_000_000) { // so that NaN is refused
+			return fmt.Errorf("%q must be a number from 0.01 to 1000000", v)
+		}
+		*p = r
+		return nil
+	}
+}
+
 // duration takes 30s, 5m, and a bare number of seconds, which is how the
 // original's variables were written.
 func duration(p *time.Duration, low, high time.Duration) func(string) error {

@@ -304,7 +304,8 @@ func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed
 	})
 	return api.New(api.Options{
 		DB: db, Producer: p, Auth: a, Feed: feed, Stream: stream, Pull: events.Pull, Follow: events.Follow,
-		WebhookTimeout: c.timeout, ReplayWindow: c.replayWindow, CORSOrigins: c.corsOrigins, TrustedProxies: c.proxies, StripeSecret: c.stripeSecret,
+		WebhookTimeout: c.timeout, ReplayWindow: c.replayWindow, CORSOrigins: c.corsOrigins, TrustedProxies: c.proxies,
+		HostReads: c.hostReads, HostWrites: c.hostWrites, StripeSecret: c.stripeSecret,
 		Topics: c.topics(), Pages: dashboard.Files, Docs: reference.Files, Ready: checks.now, Logger: log, Registry: reg, Version: version(),
 	}), nil
 }
