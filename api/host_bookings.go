@@ -26,7 +26,7 @@ type hostBookingQuery struct {
 	CreatedFrom *time.Time            `json:"created_from"`
 	CreatedTo   *time.Time            `json:"created_to"`
 	Limit       int                   `json:"limit" check:"min=1,max=100" default:"20"`
-	Offset      int                   `json:"offset" check:"min=0,max=1000000" default:"0"`
+	Offset      int                   `json:"offset" check:"min=0,max=10000" default:"0"`
 	Cursor      bookingCursor         `json:"cursor" check:"max=512,as=bookingcursor"`
 }
 
@@ -107,6 +107,7 @@ func viewHostBooking(b *schemas.Booking) hostBookingView {
 type hostBookingPage struct {
 	Bookings      []hostBookingView    `json:"bookings"`
 	TotalCount    int                  `json:"total_count"`
+	TotalCapped   bool                 `json:"total_count_capped"`
 	ReturnedCount int                  `json:"returned_count"`
 	HasMore       bool                 `json:"has_more"`
 	HostID        schemas.HostID       `json:"host_id"`
@@ -137,7 +138,7 @@ func (s *server) hostBookings(r *http.Request, p auth.Principal) (answer, error)
 	}
 	n := len(page.Bookings)
 	v := hostBookingPage{
-		Bookings: make([]hostBookingView, n), TotalCount: page.Total, ReturnedCount: n, HasMore: page.More, HostID: p.Host,
+		Bookings: make([]hostBookingView, n), TotalCount: page.Total, TotalCapped: page.Capped, ReturnedCount: n, HasMore: page.More, HostID: p.Host,
 		Pagination: cursorPaginationView{Limit: q.Limit, Offset: q.Offset},
 	}
 	for i := range page.Bookings {
@@ -147,7 +148,7 @@ func (s *server) hostBookings(r *http.Request, p auth.Principal) (answer, error)
 		next := cursorBehind(&page.Bookings[n-1])
 		v.Pagination.NextCursor = &next
 		if q.Cursor == "" {
-			v.Pagination.NextOffset = nextOffset(q.Offset, n, page.Total)
+			v.Pagination.NextOffset = offsetBehind(q.Offset, n, page.More)
 		}
 	}
 	return answer{data: v}, nil

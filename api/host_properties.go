@@ -106,12 +106,13 @@ func viewHostProperty(p *store.Property) hostPropertyView {
 type hostPropertyQuery struct {
 	Status string `json:"status" check:"enum=draft|active|inactive|suspended"`
 	Limit  int    `json:"limit" check:"min=1,max=100" default:"20"`
-	Offset int    `json:"offset" check:"min=0,max=1000000" default:"0"`
+	Offset int    `json:"offset" check:"min=0,max=10000" default:"0"`
 }
 
 type hostPropertyPage struct {
 	Properties    []hostPropertyView `json:"properties"`
 	TotalCount    int                `json:"total_count"`
+	TotalCapped   bool               `json:"total_count_capped"`
 	ReturnedCount int                `json:"returned_count"`
 	HasMore       bool               `json:"has_more"`
 	HostID        schemas.HostID     `json:"host_id"`
@@ -125,15 +126,16 @@ func (s *server) hostProperties(r *http.Request, p auth.Principal) (answer, erro
 	}
 	v := hostPropertyPage{HostID: p.Host}
 	err = s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) error {
-		homes, total, err := tx.HostProperties(ctx, p.Host, q.Status, q.Limit, q.Offset)
-		v.Properties, v.TotalCount, v.ReturnedCount = make([]hostPropertyView, len(homes)), total, len(homes)
+		page, err := tx.HostProperties(ctx, p.Host, q.Status, q.Limit, q.Offset)
+		homes := page.Properties
+		v.Properties, v.TotalCount, v.TotalCapped, v.ReturnedCount, v.HasMore = make([]hostPropertyView, len(homes)), page.Total, page.Capped, len(homes), page.More
 		for i := range homes {
 			v.Properties[i] = viewHostProperty(&homes[i])
 		}
 		return err
 	})
-	next := nextOffset(q.Offset, v.ReturnedCount, v.TotalCount)
-	v.HasMore, v.Pagination = next != nil, paginationView{Limit: q.Limit, Offset: q.Offset, NextOffset: next}
+	next := offsetBehind(q.Offset, v.ReturnedCount, v.HasMore)
+	v.Pagination = paginationView{Limit: q.Limit, Offset: q.Offset, NextOffset: next}
 	return answer{data: v}, err
 }
 

@@ -18,7 +18,9 @@ func TestAHostsReadsAndWritesAreLimitedApart(t *testing.T) {
 	// Every route counts, also where it refuses.
 	for i, do := range []func() reply{
 		func() reply { return one.do(http.MethodPut, mine+"/settings", "{") },
-		func() reply { return one.do(http.MethodPost, mine+"/notifications/read", `{"notification_ids": ["x"]}`) },
+		func() reply {
+			return one.do(http.MethodPost, mine+"/notifications/read", `{"notification_ids": ["x"]}`)
+		},
 	} {
 		h := do().header
 		if h.Get("RateLimit-Limit") != "2" || h.Get("RateLimit-Remaining") != strconv.Itoa(1-i) || h.Get("RateLimit-Reset") == "" || h.Get("Retry-After") != "" {

@@ -12,7 +12,7 @@ import (
 
 type pendingQuery struct {
 	Limit  int `json:"limit" check:"min=1,max=100" default:"20"`
-	Offset int `json:"offset" check:"min=0,max=1000000" default:"0"`
+	Offset int `json:"offset" check:"min=0,max=10000" default:"0"`
 }
 
 type pendingView struct {
@@ -39,6 +39,7 @@ type pendingView struct {
 type pendingPage struct {
 	Bookings      []pendingView  `json:"bookings"`
 	TotalCount    int            `json:"total_count"`
+	TotalCapped   bool           `json:"total_count_capped"`
 	ReturnedCount int            `json:"returned_count"`
 	HasMore       bool           `json:"has_more"`
 	HostID        string         `json:"host_id"`
@@ -64,15 +65,15 @@ func (s *server) pendingBookings(r *http.Request, p auth.Principal) (answer, err
 	}
 	v := pendingPage{HostID: host}
 	err = s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) error {
-		bs, total, err := tx.PendingBookings(ctx, schemas.HostID(host), q.Limit, q.Offset)
-		v.Bookings, v.TotalCount, v.ReturnedCount = make([]pendingView, len(bs)), total, len(bs)
+		page, err := tx.PendingBookings(ctx, schemas.HostID(host), q.Limit, q.Offset)
+		bs := page.Bookings
+		v.Bookings, v.TotalCount, v.TotalCapped, v.ReturnedCount, v.HasMore = make([]pendingView, len(bs)), page.Total, page.Capped, len(bs), page.More
 		for i := range bs {
 			v.Bookings[i] = viewPending(&bs[i])
 		}
 		return err
 	})
-	v.Pagination = paginationView{Limit: q.Limit, Offset: q.Offset, NextOffset: nextOffset(q.Offset, v.ReturnedCount, v.TotalCount)}
-	v.HasMore = v.Pagination.NextOffset != nil
+	v.Pagination = paginationView{Limit: q.Limit, Offset: q.Offset, NextOffset: offsetBehind(q.Offset, v.ReturnedCount, v.HasMore)}
 	return answer{data: v}, err
 }
 

@@ -25,7 +25,7 @@ type propertyQuery struct {
 	CheckIn   schemas.Date    `json:"check_in"`
 	CheckOut  schemas.Date    `json:"check_out"`
 	Limit     int             `json:"limit" check:"min=1,max=50" default:"20"`
-	Offset    int             `json:"offset" check:"min=0,max=1000000" default:"0"`
+	Offset    int             `json:"offset" check:"min=0,max=10000" default:"0"`
 	SortBy    string          `json:"sort_by" check:"enum=price_asc|price_desc" default:"price_asc"`
 }
 
@@ -101,6 +101,7 @@ func viewProperty(p *store.Property) propertyView {
 type searchView struct {
 	Properties    []propertyView `json:"properties"`
 	TotalCount    int            `json:"total_count"`
+	TotalCapped   bool           `json:"total_count_capped"`
 	ReturnedCount int            `json:"returned_count"`
 	HasMore       bool           `json:"has_more"`
 	Metadata      searchMetadata `json:"search_metadata"`
@@ -121,20 +122,17 @@ func (s *server) searchProperties(r *http.Request, p auth.Principal) (answer, er
 	if err != nil {
 		return answer{}, err
 	}
-	var (
-		found []store.Property
-		total int
-	)
+	var page store.PropertyPage
 	err = s.o.DB.Read(r.Context(), p.Scope(), func(ctx context.Context, tx *store.Tx) (err error) {
-		found, total, err = tx.SearchProperties(ctx, q.filter())
+		page, err = tx.SearchProperties(ctx, q.filter())
 		return err
 	})
-	v := searchView{Properties: make([]propertyView, len(found)), TotalCount: total, ReturnedCount: len(found)}
+	found := page.Properties
+	v := searchView{Properties: make([]propertyView, len(found)), TotalCount: page.Total, TotalCapped: page.Capped, ReturnedCount: len(found), HasMore: page.More}
 	for i := range found {
 		v.Properties[i] = viewProperty(&found[i])
 	}
-	next := nextOffset(q.Offset, len(found), total)
-	v.HasMore = next != nil
+	next := offsetBehind(q.Offset, len(found), page.More)
 	v.Metadata = searchMetadata{
 		City: orNull(q.City), CheckIn: orNull(q.CheckIn), CheckOut: orNull(q.CheckOut), SortBy: q.SortBy, Limit: q.Limit, Offset: q.Offset, NextOffset: next,
 	}
@@ -158,6 +156,19 @@ func (s *server) property(r *http.Request, p auth.Principal) (answer, error) {
 // nextOffset is where the next page begins, or nil after the last one.
 func nextOffset(offset, returned, total int) *int {
 	if next := offset + returned; returned > 0 && next < total {
+		return &next
+	}
+	return nil
+}
+
+// maxOffset is where pages by offset end: Postgres reads and drops what is before a
+// page.
+const maxOffset = 10_000
+
+// offsetBehind is where the next page begins, or nil after the last one and behind
+// maxOffset.
+func offsetBehind(offset, returned int, more bool) *int {
+	if next := offset + returned; more && next <= maxOffset {
 		return &next
 	}
 	return nil

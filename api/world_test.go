@@ -121,7 +121,7 @@ func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 	o := api.Options{
 		DB: w.db, Producer: p, Auth: a, Feed: schemas.Feed{TopicID: "feed", Partitions: 12}, WebhookTimeout: 100 * time.Millisecond,
 		CORSOrigins: []string{origin}, Pages: dashboard.Files, Docs: reference.Files, Topics: topics(), Ready: func() error { return w.ready }, Logger: testenv.Logger(t),
-		Registry: w.registry, Version: "test",
+		Registry: w.registry, Version: "test", HostReads: api.Rate{PerSecond: 1e6, Burst: 1e6}, HostWrites: api.Rate{PerSecond: 1e6, Burst: 1e6},
 		Stream: ends{w},
 	}
 	for _, c := range change {

@@ -64,7 +64,7 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 	if err != nil {
 		return err
 	}
-	apiDB, err := store.Open(ctx, c.databaseURL, store.RoleAPI, 16)
+	apiDB, err := store.Open(ctx, c.databaseURL, store.RoleAPI, apiConnections, store.SharePerCaller(apiConnections/4))
 	if err != nil {
 		return err
 	}
@@ -244,6 +244,9 @@ func run(ctx context.Context, c *config, httpLn, adminLn net.Listener, log *slog
 	wired = true
 	return wait(ctx, g, log)
 }
+
+// apiConnections is the API's pool. A quarter of it is what one caller may hold.
+const apiConnections = 16
 
 // stopTimeout is what everything gets after a stop was asked for. What has not
 // ended by then is left to the end of the process, as a kill would: nothing is

@@ -134,22 +134,23 @@ func (t *Tx) SaveBooking(b *schemas.Booking, rows []OutboxRow) {
 	t.Enqueue(rows...)
 }
 
-// PendingBookings lists what waits for the host's answer, the newest first, and
-// counts all. What has run out is not pending any more, also before the job has
-// cancelled it.
-func (t *Tx) PendingBookings(ctx context.Context, h schemas.HostID, limit, offset int) ([]schemas.Booking, int, error) {
+// PendingBookings lists what waits for the host's answer, the newest first. What has
+// run out is not pending any more, also before the job has cancelled it.
+func (t *Tx) PendingBookings(ctx context.Context, h schemas.HostID, limit, offset int) (BookingPage, error) {
 	const where = ` where b.host_id = $1 and b.status = 'pending' and (b.expires_at is null or b.expires_at > now()) `
-	var total int
-	if err := t.tx.QueryRow(ctx, `select count(*) from bookings b`+where, string(h)).Scan(&total); err != nil {
-		return nil, 0, fmt.Errorf("counting pending bookings of %s: %w", h, err)
+	var p BookingPage
+	if err := t.tx.QueryRow(ctx, upToCap(`bookings b`+where), string(h)).Scan(&p.Total); err != nil {
+		return p, fmt.Errorf("counting pending bookings of %s: %w", h, err)
 	}
+	p.Total, p.Capped = capped(p.Total)
 	rows, _ := t.tx.Query(ctx, `select `+bookingColumns+fromBookings+where+`
-		order by b.created_at desc, b.id desc limit $2 offset $3`, string(h), limit, offset) // CollectRows reports the error
-	bs, err := pgx.CollectRows(rows, scanBooking)
+		order by b.created_at desc, b.id desc limit $2 offset $3`, string(h), limit+1, offset) // CollectRows reports the error
+	found, err := pgx.CollectRows(rows, scanBooking)
 	if err != nil {
-		return nil, 0, fmt.Errorf("reading pending bookings of %s: %w", h, err)
+		return p, fmt.Errorf("reading pending bookings of %s: %w", h, err)
 	}
-	return bs, total, nil
+	p.Bookings, p.More = firstOf(found, limit)
+	return p, nil
 }
 
 // HasBookingWith says whether the scope's agent ever booked with the host.

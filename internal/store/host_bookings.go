@@ -30,21 +30,22 @@ type BookingFilter struct {
 	Limit, Offset          int
 }
 
-// A BookingPage is a part of a list. Total counts the whole list, whichever page
-// this is.
+// A BookingPage is a part of a list. Total counts the whole list up to CountCap,
+// whichever page this is; Capped says that there are more.
 type BookingPage struct {
-	Bookings []schemas.Booking
-	Total    int
-	More     bool
+	Bookings     []schemas.Booking
+	Total        int
+	Capped, More bool
 }
 
 // HostBookings lists a host's bookings, the newest first.
 func (t *Tx) HostBookings(ctx context.Context, h schemas.HostID, f BookingFilter) (BookingPage, error) {
 	var p BookingPage
 	where, args := f.conditions(h)
-	if err := t.tx.QueryRow(ctx, `select count(*) from bookings b where `+where, args...).Scan(&p.Total); err != nil {
+	if err := t.tx.QueryRow(ctx, upToCap(`bookings b where `+where), args...).Scan(&p.Total); err != nil {
 		return p, fmt.Errorf("counting the bookings of host %s: %w", h, err)
 	}
+	p.Total, p.Capped = capped(p.Total)
 	if f.After != nil {
 		where += fmt.Sprintf(" and (b.created_at, b.id) < ($%d, $%d)", len(args)+1, len(args)+2)
 		args = append(args, f.After.CreatedAt, string(f.After.ID))
@@ -52,13 +53,11 @@ func (t *Tx) HostBookings(ctx context.Context, h schemas.HostID, f BookingFilter
 	// One row too many tells whether there are more.
 	rows, _ := t.tx.Query(ctx, fmt.Sprintf(`select %s%swhere %s order by b.created_at desc, b.id desc limit %d offset %d`,
 		bookingColumns, fromBookings, where, f.Limit+1, f.Offset), args...) // CollectRows reports the error
-	var err error
-	if p.Bookings, err = pgx.CollectRows(rows, scanBooking); err != nil {
+	found, err := pgx.CollectRows(rows, scanBooking)
+	if err != nil {
 		return p, fmt.Errorf("reading the bookings of host %s: %w", h, err)
 	}
-	if p.More = len(p.Bookings) > f.Limit; p.More {
-		p.Bookings = p.Bookings[:f.Limit]
-	}
+	p.Bookings, p.More = firstOf(found, f.Limit)
 	return p, nil
 }
 

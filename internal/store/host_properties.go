@@ -52,20 +52,22 @@ func (t *Tx) AddProperty(ctx context.Context, p *Property) (bool, error) {
 }
 
 // HostProperties lists a host's homes, of one status or of all if it is empty, the
-// newest first, and counts all of them.
-func (t *Tx) HostProperties(ctx context.Context, h schemas.HostID, status string, limit, offset int) ([]Property, int, error) {
-	const where = ` where p.host_id = $1 and ($2 = '' or p.status = $2) `
-	var total int
-	if err := t.tx.QueryRow(ctx, `select count(*) from properties p`+where, string(h), status).Scan(&total); err != nil {
-		return nil, 0, fmt.Errorf("counting the homes of host %s: %w", h, err)
+// newest first.
+func (t *Tx) HostProperties(ctx context.Context, h schemas.HostID, status string, limit, offset int) (PropertyPage, error) {
+	const from = `properties p where p.host_id = $1 and ($2 = '' or p.status = $2)`
+	var p PropertyPage
+	if err := t.tx.QueryRow(ctx, upToCap(from), string(h), status).Scan(&p.Total); err != nil {
+		return p, fmt.Errorf("counting the homes of host %s: %w", h, err)
 	}
-	rows, _ := t.tx.Query(ctx, `select `+propertyColumns+` from properties p`+where+`
-		order by p.created_at desc, p.id desc limit $3 offset $4`, string(h), status, limit, offset) // CollectRows reports the error
-	ps, err := pgx.CollectRows(rows, pgx.RowToStructByName[Property])
+	p.Total, p.Capped = capped(p.Total)
+	rows, _ := t.tx.Query(ctx, `select `+propertyColumns+` from `+from+`
+		order by p.created_at desc, p.id desc limit $3 offset $4`, string(h), status, limit+1, offset) // CollectRows reports the error
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Property])
 	if err != nil {
-		return nil, 0, fmt.Errorf("listing the homes of host %s: %w", h, err)
+		return p, fmt.Errorf("listing the homes of host %s: %w", h, err)
 	}
-	return ps, total, nil
+	p.Properties, p.More = firstOf(found, limit)
+	return p, nil
 }
 
 // OwnProperty is a host's own home of any status. Another host's is not found,

@@ -172,8 +172,8 @@ func TestStatisticsAreReadByTheirOwnersIndex(t *testing.T) {
 }
 
 // explain runs a query five times as agent_1 and returns its plan and the median
-// time.
-func (s session) explain(t *testing.T, platform bool, sql string, args []any) (plan string, median time.Duration) {
+// time. It switches the planner's settings off that are named.
+func (s session) explain(t *testing.T, platform bool, sql string, args []any, off ...string) (plan string, median time.Duration) {
 	t.Helper()
 	tx, err := s.conn.Begin(t.Context())
 	if err != nil {
@@ -184,6 +184,11 @@ func (s session) explain(t *testing.T, platform bool, sql string, args []any) (p
 	// query; this asks whether there is one.
 	if _, err := tx.Exec(t.Context(), `select set_config('krib.agent_id', 'agent_1', true), set_config('krib.platform', $1, true), set_config('enable_seqscan', 'off', true)`, map[bool]string{true: "on"}[platform]); err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range off {
+		if _, err := tx.Exec(t.Context(), `select set_config($1, 'off', true) where $1 <> ''`, name); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var took []time.Duration
 	for range 5 {

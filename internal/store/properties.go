@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"regexp"
 	"strings"
 	"time"
 
@@ -64,30 +66,84 @@ type PropertyFilter struct {
 	Limit, Offset           int
 }
 
-// SearchProperties lists active homes in a stable order, and counts all that
-// match.
-func (t *Tx) SearchProperties(ctx context.Context, f PropertyFilter) ([]Property, int, error) {
+// A PropertyPage is a part of a list. Total counts the whole list up to CountCap,
+// whichever page this is; Capped says that there are more.
+type PropertyPage struct {
+	Properties   []Property
+	Total        int
+	Capped, More bool
+}
+
+// SearchProperties lists active homes in a stable order. It reads the market, whose
+// view has no policy: row level security would keep each index from being used whose
+// operator could reveal a row by an error, as like could.
+//
+// Postgres cannot know how many homes match, and either order of work is slow for the
+// wrong number. So the count comes first, up to CountCap: what is rare is fetched by
+// the indexes of its conditions and sorted, what is frequent is met soon on a walk
+// along the prices.
+func (t *Tx) SearchProperties(ctx context.Context, f PropertyFilter) (PropertyPage, error) {
+	var p PropertyPage
+	t.tx.queue("planning for the values at hand", `select set_config('plan_cache_mode', 'force_custom_plan', true)`)
+	sql, args := f.countSQL()
+	if err := t.tx.QueryRow(ctx, sql, args...).Scan(&p.Total); err != nil {
+		return p, fmt.Errorf("counting properties: %w", err)
+	}
+	p.Total, p.Capped = capped(p.Total)
+	if f.Offset >= p.Total && !p.Capped {
+		return p, nil
+	}
+	if p.Capped {
+		t.tx.queue("walking along the prices", `select set_config('enable_sort', 'off', true)`)
+	}
+	sql, args = f.pageSQL(p.Capped)
+	rows, _ := t.tx.Query(ctx, sql, args...) // CollectRows reports the error
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Property])
+	if err != nil {
+		return p, fmt.Errorf("searching properties: %w", err)
+	}
+	p.Properties, p.More = firstOf(found, f.Limit)
+	return p, nil
+}
+
+// capped is a count that was made up to CountCap and one more.
+func capped(n int) (int, bool) { return min(n, CountCap), n > CountCap }
+
+// firstOf cuts off the row too many, which says that there are more.
+func firstOf[T any](rows []T, limit int) (page []T, more bool) {
+	return rows[:min(len(rows), limit)], len(rows) > limit
+}
+
+// upToCap counts the rows of a from clause up to CountCap and one more.
+func upToCap(from string) string {
+	return fmt.Sprintf(`select count(*) from (select from %s limit %d) x`, from, CountCap+1)
+}
+
+func (f PropertyFilter) countSQL() (string, []any) {
+	where, args := f.conditions()
+	return upToCap(`krib_market p where ` + where), args
+}
+
+func (f PropertyFilter) pageSQL(frequent bool) (string, []any) {
 	where, args := f.conditions()
 	order := "p.price_per_night, p.id"
 	if f.PriceDescending {
-		order = "p.price_per_night desc, p.id"
+		order = "p.price_per_night desc, p.id desc"
 	}
-	var total int
-	if err := t.tx.QueryRow(ctx, `select count(*) from properties p where `+where, args...).Scan(&total); err != nil {
-		return nil, 0, fmt.Errorf("counting properties: %w", err)
+	from := `krib_market p where ` + where
+	if !frequent { // the offset keeps the order out of the choice of an index
+		from = `(select * from krib_market p where ` + where + ` offset 0) p`
 	}
-	q := fmt.Sprintf(`select %s from properties p where %s order by %s limit %d offset %d`, propertyColumns, where, order, f.Limit, f.Offset)
-	rows, _ := t.tx.Query(ctx, q, args...) // CollectRows reports the error
-	ps, err := pgx.CollectRows(rows, pgx.RowToStructByName[Property])
-	if err != nil {
-		return nil, 0, fmt.Errorf("searching properties: %w", err)
-	}
-	return ps, total, nil
+	return fmt.Sprintf(`select %s from %s order by %s limit %d offset %d`, propertyColumns, from, order, f.Limit+1, f.Offset), args
 }
+
+// kmPerDegree is of latitude, and of longitude at the equator; it is rounded down, so
+// that a box of degrees is never too small.
+const kmPerDegree = 111
 
 // conditions writes the filter as SQL; values travel as arguments only.
 func (f PropertyFilter) conditions() (string, []any) {
-	c := []string{"p.status = 'active'"}
+	c := []string{"true"}
 	var args []any
 	add := func(cond string, vals ...any) {
 		for _, v := range vals {
@@ -97,16 +153,16 @@ func (f PropertyFilter) conditions() (string, []any) {
 		c = append(c, cond)
 	}
 	if f.Text != "" {
-		add("(p.title || ' ' || p.address || ' ' || p.city) ilike ?", "%"+likeEscape(f.Text)+"%")
+		f.containing(add)
 	}
 	if f.City != "" {
-		add("lower(p.city) = lower(?)", f.City)
+		add("p.folded_city = lower(?)", f.City)
 	}
 	if f.State != "" {
-		add("lower(p.state) = lower(?)", f.State)
+		add("p.folded_state = lower(?)", f.State)
 	}
 	if f.Type != "" {
-		add("lower(p.property_type) = lower(?)", f.Type)
+		add("p.folded_type = lower(?)", f.Type)
 	}
 	if f.MinPrice != nil {
 		add("p.price_per_night >= ?", int64(*f.MinPrice))
@@ -124,18 +180,56 @@ func (f PropertyFilter) conditions() (string, []any) {
 		add("p.max_guests >= ?", f.Guests)
 	}
 	if f.Latitude != nil && f.Longitude != nil {
-		// Great-circle distance in kilometres by the haversine formula.
-		add(`6371 * 2 * asin(sqrt(least(1, power(sin(radians(p.latitude - ?) / 2), 2)
-		  + cos(radians(?)) * cos(radians(p.latitude)) * power(sin(radians(p.longitude - ?) / 2), 2)))) <= ?`,
-			*f.Latitude, *f.Latitude, *f.Longitude, f.RadiusKM)
+		f.near(add)
 	}
 	if f.CheckIn != "" && f.CheckOut != "" {
+		add(`?::text::date - ?::text::date <= 365`, string(f.CheckOut), string(f.CheckIn)) // no home takes more, and no row is read to see it
 		add(`?::text::date - ?::text::date between p.minimum_nights and p.maximum_nights`, string(f.CheckOut), string(f.CheckIn))
 		add(`(p.available_from is null or p.available_from <= ?::text::date)`, string(f.CheckIn))
 		add(`(p.available_to is null or p.available_to >= ?::text::date)`, string(f.CheckOut))
 		add(`not krib_dates_taken(p.id, ?::text::date, ?::text::date)`, string(f.CheckIn), string(f.CheckOut))
 	}
 	return strings.Join(c, " and "), args
+}
+
+// near asks for homes within the radius: those in a box around the point, which the
+// index finds, by great-circle distance in kilometres (the haversine formula). The
+// box has every longitude where the circle has a pole or the date line in it.
+func (f PropertyFilter) near(add func(cond string, vals ...any)) {
+	lat, long := *f.Latitude, *f.Longitude
+	dLat := f.RadiusKM / kmPerDegree
+	west, east := -180.0, 180.0
+	if top := math.Abs(lat) + dLat; top < 89 {
+		dLong := dLat / math.Cos(top*math.Pi/180)
+		if long-dLong > -180 && long+dLong < 180 {
+			west, east = long-dLong, long+dLong
+		}
+	}
+	add(`point(p.longitude, p.latitude) <@ box(point(?, ?), point(?, ?))`, west, lat-dLat, east, lat+dLat)
+	add(`6371 * 2 * asin(sqrt(least(1, power(sin(radians(p.latitude - ?) / 2), 2)
+	  + cos(radians(?)) * cos(radians(p.latitude)) * power(sin(radians(p.longitude - ?) / 2), 2)))) <= ?`, lat, lat, long, f.RadiusKM)
+}
+
+// What the index of texts goes by: three letters or digits in a row, or a byte beyond
+// ASCII, which is folded into three digits. What has a word at least is a text.
+var (
+	trigram = regexp.MustCompile(`[0-9A-Za-z]{3}|[^\x00-\x7f]`)
+	word    = regexp.MustCompile(`[0-9A-Za-z]|[^\x00-\x7f]`)
+)
+
+// containing asks for homes with the text in their title, address or city. A text that
+// the index cannot find has to begin a word; one without a letter or a digit is found
+// nowhere. Otherwise it would be looked for in every home.
+func (f PropertyFilter) containing(add func(cond string, vals ...any)) {
+	text := f.Text
+	switch {
+	case !word.MatchString(text):
+		add("false")
+		return
+	case !trigram.MatchString(text):
+		text = " " + text
+	}
+	add(`p.folded_text like '%' || regexp_replace(krib_folded(?), '[\\%_]', '\\\&', 'g') || '%'`, text)
 }
 
 func likeEscape(s string) string {

@@ -59,12 +59,28 @@ func (s Scope) Caller() string {
 
 // A DB is a pool of connections in one role. It is safe for concurrent use.
 type DB struct {
-	pool *pgxpool.Pool
+	pool  *pgxpool.Pool
+	share *share // nil for no bound
+}
+
+// statementTimeouts are how long Postgres works on one statement of a role: the API's
+// end before their request does, a batch of a sink and a job's step take longer. A
+// statement_timeout in the database's URL goes before them.
+var statementTimeouts = map[Role]string{RoleAPI: "10s", RoleRelay: "30s", RoleSink: "60s", RoleJobs: "5min"}
+
+// An Option changes a DB that is being opened.
+type Option func(*DB)
+
+// SharePerCaller bounds how many connections the transactions of one agent or one
+// host hold at once. A transaction above it waits for its turn, for ten seconds, then
+// it is TooMany. A scope of the platform has no bound, and neither has one of nobody.
+func SharePerCaller(connections int) Option {
+	return func(db *DB) { db.share = &share{each: int64(connections), of: map[string]*turns{}} }
 }
 
 // Open connects and checks the connection. maxConns bounds the pool; 0 means
 // pgx's default. Close the DB when nothing uses it any more.
-func Open(ctx context.Context, url string, role Role, maxConns int32) (*DB, error) {
+func Open(ctx context.Context, url string, role Role, maxConns int32, options ...Option) (*DB, error) {
 	conf, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("reading the database URL: %w", redacted(err))
@@ -74,6 +90,9 @@ func Open(ctx context.Context, url string, role Role, maxConns int32) (*DB, erro
 	}
 	conf.ConnConfig.ConnectTimeout = 5 * time.Second
 	conf.ConnConfig.RuntimeParams["lock_timeout"] = "5s"
+	if _, given := conf.ConnConfig.RuntimeParams["statement_timeout"]; !given {
+		conf.ConnConfig.RuntimeParams["statement_timeout"] = statementTimeouts[role]
+	}
 	conf.AfterConnect = func(ctx context.Context, c *pgx.Conn) error { return become(ctx, c, role) }
 	pool, err := pgxpool.NewWithConfig(ctx, conf)
 	if err != nil {
@@ -83,7 +102,11 @@ func Open(ctx context.Context, url string, role Role, maxConns int32) (*DB, erro
 		pool.Close()
 		return nil, fmt.Errorf("connecting to Postgres: %w", err)
 	}
-	return &DB{pool: pool}, nil
+	db := &DB{pool: pool}
+	for _, set := range options {
+		set(db)
+	}
+	return db, nil
 }
 
 // CheckURL reports whether a URL can be a database's, without connecting to it. The
@@ -154,6 +177,13 @@ func (db *DB) Read(ctx context.Context, s Scope, fn func(context.Context, *Tx) e
 }
 
 func (db *DB) run(ctx context.Context, s Scope, begin string, fn func(context.Context, *Tx) error) (err error) {
+	if db.share != nil && !s.Platform && (s.Agent != "" || s.Host != "") {
+		give, err := db.share.take(ctx, s.Caller())
+		if err != nil {
+			return err
+		}
+		defer give()
+	}
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
 		return err
