@@ -116,7 +116,7 @@ func FuzzStripePayment(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for _, kind := range []stripe.EventType{stripe.EventTypePaymentIntentSucceeded, stripe.EventTypeCheckoutSessionCompleted, "charge.refunded"} {
-			p, err := stripePayment(&stripe.Event{ID: "evt_1", Type: kind, Data: &stripe.EventData{Raw: json.RawMessage(raw)}})
+			p, err := stripeEvent(&stripe.Event{ID: "evt_1", Type: kind, Data: &stripe.EventData{Raw: json.RawMessage(raw)}})
 			switch {
 			case err != nil:
 				if schemas.KindOf(err) != schemas.Malformed {

@@ -18,12 +18,14 @@ type paymentBody struct {
 	Method    string         `json:"method" check:"required,min=1,max=50,line"`
 	Provider  string         `json:"provider" check:"max=50,line"`
 	Reference string         `json:"reference" check:"required,min=1,max=255,line"`
+	Overpay   bool           `json:"allow_overpayment"`
 }
 
 func (b *paymentBody) command() producers.NewPayment {
 	provider := strings.TrimSpace(cmp.Or(b.Provider, b.Method))
 	return producers.NewPayment{
 		Amount: b.Amount, Currency: b.Currency, Method: b.Method, Provider: strings.ToLower(provider), Reference: strings.TrimSpace(b.Reference),
+		AllowOverpayment: b.Overpay,
 	}
 }
 

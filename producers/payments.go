@@ -2,20 +2,21 @@ package producers
 
 import (
 	"context"
-	"errors"
 
 	"github.com/krib-ai/krib/internal/store"
 	"github.com/krib-ai/krib/schemas"
 )
 
-// NewPayment is the input of RecordPayment: money that somebody took for a
-// booking. Provider and Reference name it in the world, whoever tells of it.
+// NewPayment is the input of RecordPayment: money that somebody took for a booking.
+// Provider and Reference name it in the world. An amount that makes more than the
+// booking's price is refused unless AllowOverpayment says that it is meant.
 type NewPayment struct {
-	Amount    schemas.Amount
-	Currency  string
-	Method    string
-	Provider  string
-	Reference string
+	Amount           schemas.Amount
+	Currency         string
+	Method           string
+	Provider         string
+	Reference        string
+	AllowOverpayment bool
 }
 
 // A PaymentAnswer is the payment as it was recorded first, its booking as it is
@@ -28,98 +29,122 @@ type PaymentAnswer struct {
 	Repeated bool              `json:"repeated"`
 }
 
-// RecordPayment writes a payment down, with payment.received. The same reference
-// again answers the first payment; with anything else beside it, it is a Conflict.
-//
-// A payment is a fact: the money has moved when somebody tells of it. So it is
-// recorded whatever the booking's status, and also when it makes too much; to
-// refuse it would lose it, and would not give it back. Only another currency is
-// refused, since it does not add up.
+// RecordPayment writes a payment down as the agent's word, with payment.received,
+// whatever the booking's status. The same reference of the same agent again answers
+// the first payment; with anything else beside it, it is a Conflict, and so is what
+// the provider itself has said otherwise. References of other agents do not matter.
 func (p *Producer) RecordPayment(ctx context.Context, s store.Scope, o *Once, id schemas.BookingID, in NewPayment) (PaymentAnswer, error) {
 	return once(ctx, p, s, o, func(ctx context.Context, tx *store.Tx) (PaymentAnswer, error) {
 		c := change{tx: tx, actor: actor(s), now: p.Now()}
-		return c.pay(ctx, id, in)
+		return c.claim(ctx, id, &in)
 	})
 }
 
-// A StripeEvent is what a verified event of Stripe says of a payment.
-type StripeEvent struct {
-	ID, Type  string
-	BookingID schemas.BookingID
-	Payment   NewPayment
-}
-
-// RecordStripe is RecordPayment for an event of Stripe, once an event: false says
-// that it was acted upon before.
-func (p *Producer) RecordStripe(ctx context.Context, e StripeEvent) (bool, error) {
-	return update(ctx, p, store.Scope{Platform: true}, func(ctx context.Context, tx *store.Tx) (bool, error) {
-		mine, err := tx.ClaimStripeEvent(ctx, e.ID, e.Type, e.BookingID)
-		if err != nil || !mine {
-			return false, err
-		}
-		c := change{tx: tx, actor: schemas.Actor{Kind: schemas.ActorSystem, ID: "stripe"}, now: p.Now()}
-		a, err := c.pay(ctx, e.BookingID, e.Payment)
-		return !a.Repeated, err
-	})
-}
-
-func (c *change) pay(ctx context.Context, id schemas.BookingID, in NewPayment) (PaymentAnswer, error) {
-	b, err := c.tx.LockBooking(ctx, id)
+// claim records an agent's word.
+func (c *change) claim(ctx context.Context, id schemas.BookingID, in *NewPayment) (PaymentAnswer, error) {
+	b, said, err := c.payable(ctx, id, in)
 	if err != nil {
 		return PaymentAnswer{}, err
 	}
-	if in.Currency != b.Currency {
-		return PaymentAnswer{}, schemas.Refuse(schemas.Rule, "currency_mismatch", "currency", "equals", "the booking is in %s and the payment in %s", b.Currency, in.Currency)
+	first, err := c.tx.VerifiedPayment(ctx, in.Provider, in.Reference)
+	if err == nil && first == nil {
+		first, err = c.tx.ClaimedPayment(ctx, b.AgentID, in.Provider, in.Reference)
 	}
-	said := store.Payment{ID: schemas.NewPaymentID(), BookingID: id, Payment: schemas.Payment{
-		Method: in.Method, Amount: in.Amount, Currency: in.Currency, Reference: in.Reference, Provider: in.Provider, At: c.now,
-	}}
-	first, err := c.tx.AddPayment(ctx, &b, &said)
-	switch {
-	case errors.Is(err, store.ErrReferenceTaken), first != nil && !c.same(first, &said):
-		return PaymentAnswer{}, referenceTaken(&in)
-	case err != nil:
+	if err != nil {
 		return PaymentAnswer{}, err
 	}
-	a := PaymentAnswer{ID: said.ID, Payment: said.Payment, Booking: b}
-	if a.Paid, err = c.tx.PaidTotal(ctx, id); err != nil {
-		return a, err
+	paid, err := c.tx.PaidTotal(ctx, id)
+	switch {
+	case err != nil:
+		return PaymentAnswer{}, err
+	case first != nil && !same(first, said):
+		return PaymentAnswer{}, referenceTaken(in)
+	case first != nil:
+		return PaymentAnswer{ID: first.ID, Payment: first.Payment, Booking: b, Paid: paid.Total, Repeated: true}, nil
+	case paid.Total+in.Amount > b.TotalAmount && !in.AllowOverpayment:
+		return PaymentAnswer{}, overpayment(&b, in, paid.Total)
 	}
-	if first != nil {
-		a.ID, a.Payment, a.Repeated = first.ID, first.Payment, true
-		return a, nil
-	}
-	a.Payment.PaidTotal = a.Paid
-	return a, c.received(ctx, &a)
+	return c.add(ctx, &b, said)
 }
 
-// received carries a payment into its booking, with its event.
-func (c *change) received(ctx context.Context, a *PaymentAnswer) error {
-	var err error
-	b := &a.Booking
+// payable locks a booking and a payment's reference, and checks what must hold of any
+// payment.
+func (c *change) payable(ctx context.Context, id schemas.BookingID, in *NewPayment) (schemas.Booking, *store.Payment, error) {
+	b, err := c.tx.LockBooking(ctx, id)
+	if err != nil {
+		return b, nil, err
+	}
+	if in.Currency != b.Currency {
+		return b, nil, schemas.Refuse(schemas.Rule, "currency_mismatch", "currency", "equals", "the booking is in %s and the payment in %s", b.Currency, in.Currency)
+	}
+	if in.Amount <= 0 || in.Amount > schemas.MaxAmount {
+		return b, nil, schemas.Refuse(schemas.Rule, "amount_out_of_range", "amount", "range", "a payment is from 0.01 to %s", schemas.MaxAmount)
+	}
+	said := &store.Payment{ID: schemas.NewPaymentID(), BookingID: id, Payment: schemas.Payment{
+		Method: in.Method, Amount: in.Amount, Currency: in.Currency, Reference: in.Reference, Provider: in.Provider, At: c.now,
+	}}
+	return b, said, c.tx.LockReference(ctx, in.Provider, in.Reference)
+}
+
+// add records a payment and carries it into its booking, with its event.
+func (c *change) add(ctx context.Context, b *schemas.Booking, p *store.Payment) (PaymentAnswer, error) {
+	a := PaymentAnswer{ID: p.ID, Payment: p.Payment}
+	if err := c.tx.AddPayment(ctx, b, p); err != nil {
+		return a, err
+	}
+	paid, err := c.tx.PaidTotal(ctx, b.ID)
+	if err != nil {
+		return a, err
+	}
+	a.Paid, a.Payment.PaidTotal = paid.Total, max(paid.Total, 0)
 	if c.host, err = c.tx.HostPolicy(ctx, b.HostID); err != nil {
-		return err
+		return a, err
 	}
 	b.Version, b.UpdatedAt = b.Version+1, c.now
 	changed := []string{"updated_at"}
-	if now := schemas.PaymentOf(a.Paid, b.TotalAmount); b.PaymentStatus != now {
+	if now := paymentStatus(paid, b.TotalAmount); b.PaymentStatus != now {
 		b.PaymentStatus, changed = now, append(changed, "payment_status")
 	}
 	e := c.event(schemas.PaymentReceived, b)
 	e.Payment, e.Changed = &a.Payment, changed
 	rows, err := rowsOf(ctx, e)
 	if err != nil {
-		return err
+		return a, err
 	}
 	c.tx.SaveBooking(b, rows)
+	a.Booking = *b
+	return a, nil
+}
+
+// paymentStatus is what a booking's payments come to: when all of it went back, it is
+// refunded and not waited for.
+func paymentStatus(p store.Paid, total schemas.Amount) schemas.PaymentStatus {
+	if p.Refunded && p.Total <= 0 {
+		return schemas.Refunded
+	}
+	return schemas.PaymentOf(p.Total, total)
+}
+
+// restate brings a booking's status of payment to what its payments come to, where no
+// event says so: after a refund, or when the provider says that a payment was for
+// another booking. The version counts events, so it stays.
+func (c *change) restate(ctx context.Context, b *schemas.Booking) error {
+	paid, err := c.tx.PaidTotal(ctx, b.ID)
+	if err != nil {
+		return err
+	}
+	if now := paymentStatus(paid, b.TotalAmount); now != b.PaymentStatus {
+		b.PaymentStatus = now
+		c.tx.SavePaymentStatus(b)
+	}
 	return nil
 }
 
-// same compares what was said of a payment. The method is an agent's own word: what
-// Stripe itself tells later of a payment that an agent has told of is the same.
-func (c *change) same(a, b *store.Payment) bool {
-	return a.BookingID == b.BookingID && a.Amount == b.Amount && a.Currency == b.Currency &&
-		(a.Method == b.Method || c.actor.Kind == schemas.ActorSystem)
+// same compares what was said of a payment. Of what the provider has said itself, the
+// method is its own word and not the agent's.
+func same(first, said *store.Payment) bool {
+	return first.BookingID == said.BookingID && first.Amount == said.Amount && first.Currency == said.Currency &&
+		(first.Method == said.Method || first.Verified)
 }
 
 // referenceTaken says nothing of the payment that has the reference: it may be
@@ -127,4 +152,12 @@ func (c *change) same(a, b *store.Payment) bool {
 func referenceTaken(in *NewPayment) error {
 	return schemas.Refuse(schemas.Conflict, "reference_used", "reference", "unique",
 		"another payment of %s has the reference %q", in.Provider, in.Reference)
+}
+
+func overpayment(b *schemas.Booking, in *NewPayment, paid schemas.Amount) error {
+	open := max(b.TotalAmount-paid, 0)
+	e := schemas.Refuse(schemas.Rule, "overpayment", "amount", "max", "%s %s of %s are open, and this is %s; with allow_overpayment it is recorded all the same",
+		b.Currency, open, b.TotalAmount, in.Amount)
+	e.Extra = map[string]any{"expected_amount": open, "currency": b.Currency}
+	return e
 }

@@ -40,6 +40,7 @@ const (
 	PaymentPending PaymentStatus = "pending"
 	PartiallyPaid  PaymentStatus = "partially_paid"
 	Paid           PaymentStatus = "paid"
+	Refunded       PaymentStatus = "refunded" // all that was paid went back
 )
 
 // PaymentOf is the state of a booking that costs total when paid has come in.

@@ -31,7 +31,13 @@ func (t *Tx) PurgeStripeEvents(ctx context.Context, olderThan time.Duration) (in
 	if err != nil {
 		return 0, fmt.Errorf("purging Stripe's events: %w", err)
 	}
-	return tag.RowsAffected(), nil
+	// So are refunds whose payment has never come: another system's at the same account.
+	lost, err := t.tx.Exec(ctx, `delete from stripe_refunds r where received_at < now() - $1::interval and not exists (
+		select from payments p where p.provider = 'stripe' and coalesce(p.provider_reference, p.reference) = r.payment)`, olderThan)
+	if err != nil {
+		return 0, fmt.Errorf("purging refunds at Stripe: %w", err)
+	}
+	return tag.RowsAffected() + lost.RowsAffected(), nil
 }
 
 // ExpireNotifications takes up to limit notifications that have run out from

@@ -43,6 +43,7 @@ var witnesses = []struct{ table, row string }{
 	{"payments", `insert into payments (id, booking_id, agent_id, host_id, provider, reference, method, amount, currency, created_at)
 		values ('pay_a', 'bkg_a', 'agent_a', 'host_a', '', '', '', 1, 'AED', now())`},
 	{"stripe_events", `insert into stripe_events (id, type, booking_id) values ('evt_a', '', 'bkg_a')`},
+	{"stripe_refunds", `insert into stripe_refunds (payment, id, charge, amount, failed) values ('pi_a', 're_a', false, 1, false)`},
 	{"stream_tickets", `insert into stream_tickets (hash, host_id, until, expires_at) values ('\x01', 'host_a', now() + interval '1 hour', now() + interval '1 minute')`},
 	{"host_notifications", `insert into host_notifications (id, host_id, type, title, message, booking_id, property_id, priority, action_required, action_url, created_at, updated_at)
 		values ('ntf_a', 'host_a', 'urgent', '', '', '', '', 'high', false, '', now(), now())`},
