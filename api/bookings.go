@@ -3,7 +3,10 @@ package api
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/producers"
@@ -23,8 +26,8 @@ type bookingBody struct {
 }
 
 type guestBody struct {
-	FirstName   string `json:"first_name" check:"required,min=1,max=50,line"`
-	LastName    string `json:"last_name" check:"required,min=1,max=50,line"`
+	FirstName   string `json:"first_name" check:"required,min=1,max=50,line,as=name"`
+	LastName    string `json:"last_name" check:"max=50,line,as=name"` // some people have one name
 	Email       string `json:"email" check:"required,min=3,max=254,line,as=email"`
 	Phone       string `json:"phone" check:"required,min=3,max=32,line,as=phone"`
 	CountryCode string `json:"country_code" check:"line,as=countrycode"` // without one and without a + before the number, +971
@@ -45,6 +48,7 @@ func (b *bookingBody) command() producers.NewBooking {
 	guest := schemas.Guest(b.Guest)
 	n, _, _ := parsePhone(guest.CountryCode, guest.Phone) // check has seen that it is one
 	guest.CountryCode, guest.Phone = n.country, n.national
+	guest.FirstName, guest.LastName = norm.NFC.String(guest.FirstName), norm.NFC.String(strings.TrimSpace(guest.LastName))
 	return producers.NewBooking{
 		PropertyID: b.PropertyID, CheckIn: b.CheckIn, CheckOut: b.CheckOut, Guests: b.Guests, Guest: guest,
 		SpecialRequests: b.SpecialRequests, TotalAmount: b.TotalAmount, PaymentMethod: b.PaymentMethod,

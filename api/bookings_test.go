@@ -506,3 +506,38 @@ func TestASearchRefusesWhatItCannotMean(t *testing.T) {
 	}
 	a.do("GET", "/api/v1/properties/search?city=%zz", nil).refused(422, "invalid_query")
 }
+
+func TestGuestMayHaveOneName(t *testing.T) {
+	w := newWorld(t)
+	a := w.key("bookings:write", "bookings:read")
+	for i, c := range []struct {
+		given map[string]any
+		first string
+		last  any
+		name  string
+	}{
+		{map[string]any{"first_name": "Sukarno"}, "Sukarno", "", "Sukarno"},
+		{map[string]any{"first_name": "\u674e", "last_name": ""}, "\u674e", "", "\u674e"},
+		{map[string]any{"first_name": "Teller", "last_name": "  "}, "Teller", "", "Teller"},
+		{map[string]any{"first_name": "Andre\u0301", "last_name": "N."}, "Andr\u00e9", "N.", "Andr\u00e9 N."},
+	} {
+		b := stay(7 + 2*i)
+		g := b["guest_info"].(map[string]any)
+		delete(g, "last_name")
+		for k, v := range c.given {
+			g[k] = v
+		}
+		id := a.do("POST", bookings, b).want(200).is("data.guest_info.first_name", c.first, "data.guest_info.last_name", c.last).text("data.booking_id")
+		a.do("GET", statusPath(id), nil).want(200).is("data.guest_name", c.name)
+		if e := w.events(id)[0]; e.Booking.Guest.LastName != c.last {
+			t.Errorf("the event has %+v", e.Booking.Guest)
+		}
+	}
+	for _, name := range []string{"\u200b", "\u3164", "\u202eevil", "\u2060\ufeff"} {
+		b := stay(40)
+		b["guest_info"].(map[string]any)["first_name"] = name
+		if got := a.do("POST", bookings, b).want(422).fields()["guest_info.first_name"]; got == "" {
+			t.Errorf("%q is taken", name)
+		}
+	}
+}

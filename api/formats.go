@@ -1,18 +1,12 @@
 package api
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"net/mail"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
-
-	"github.com/nyaruka/phonenumbers"
 
 	"github.com/krib-ai/krib/schemas"
 )
@@ -21,6 +15,7 @@ import (
 // nothing.
 var formats = map[string]func(string) string{
 	"email":              checkEmail,
+	"name":               checkName,
 	"phone":              checkPhone,
 	"countrycode":        checkCountryCode,
 	"link":               checkLink,
@@ -48,14 +43,6 @@ func checkWords[T ~string](s string, known []T) string {
 	return ""
 }
 
-func checkEmail(s string) string {
-	a, err := mail.ParseAddress(s)
-	if err != nil || a.Address != s || len(s) > 254 { // a name before it is not wanted
-		return "must be an e-mail address"
-	}
-	return ""
-}
-
 // checkMailbox lets an address be taken away.
 func checkMailbox(s string) string {
 	if s == "" {
@@ -67,51 +54,6 @@ func checkMailbox(s string) string {
 func checkTimeOfDay(s string) string {
 	if _, err := schemas.ParseTimeOfDay(s); err != nil {
 		return err.Error()
-	}
-	return ""
-}
-
-func checkPhone(s string) string {
-	if strings.ContainsFunc(s, func(c rune) bool { return !strings.ContainsRune("0123456789 +-().x", c) }) ||
-		!strings.ContainsFunc(s, unicode.IsDigit) {
-		return "must be a telephone number"
-	}
-	return ""
-}
-
-// A phone is a number as a booking keeps it: what stands after the country code,
-// without the zero or the like that is dialled at home.
-type phone struct {
-	country, national string
-}
-
-// defaultCountryCode is that of the contract's market.
-const defaultCountryCode = "971"
-
-// parsePhone reads a number as people write it: at home, with its country code, or
-// with what is dialled before one. The code that stands in a number must be the
-// one that is given beside it. field is the one to blame for the message.
-func parsePhone(country, number string) (p phone, field, message string) {
-	code := cmp.Or(strings.TrimPrefix(country, "+"), defaultCountryCode)
-	calling, _ := strconv.Atoi(code) // checkCountryCode lets digits through only
-	region := phonenumbers.GetRegionCodeForCountryCode(calling)
-	if region == phonenumbers.UNKNOWN_REGION {
-		return phone{}, "country_code", "must be a country code as +971"
-	}
-	n, err := phonenumbers.Parse(number, region)
-	if err != nil || !phonenumbers.IsValidNumber(n) {
-		return phone{}, "phone", "must be a telephone number of +" + code
-	}
-	if country != "" && int(n.GetCountryCode()) != calling {
-		return phone{}, "phone", "must be a number of country_code"
-	}
-	return phone{"+" + strconv.Itoa(int(n.GetCountryCode())), phonenumbers.GetNationalSignificantNumber(n)}, "", ""
-}
-
-func checkCountryCode(s string) string {
-	digits := strings.TrimPrefix(s, "+")
-	if digits == "" || len(digits) > 4 || strings.Trim(digits, "0123456789") != "" {
-		return "must be a country code as +971"
 	}
 	return ""
 }

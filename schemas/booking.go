@@ -1,6 +1,9 @@
 package schemas
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // BookingStatus is where a booking is in its life. See [BookingStatus.CanBecome].
 type BookingStatus string
@@ -63,8 +66,9 @@ type Guest struct {
 	CountryCode string `json:"country_code"`
 }
 
-// Name is the guest's full name, as the contract shows it.
-func (g Guest) Name() string { return g.FirstName + " " + g.LastName }
+// Name is the guest's full name, as the contract shows it; of people who have one name
+// it is that.
+func (g Guest) Name() string { return strings.TrimSpace(g.FirstName + " " + g.LastName) }
 
 // A PropertyRef is what a booking's readers need of its property, copied at the
 // time of the change.
