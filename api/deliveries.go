@@ -190,13 +190,15 @@ type attemptView struct {
 	StartedAt     time.Time           `json:"started_at"`
 	DurationMS    int64               `json:"duration_ms"`
 	NextAttemptAt *time.Time          `json:"next_attempt_at"`
+	// FilterNotAsked says that the event was sent without asking the filter.
+	FilterNotAsked bool `json:"filter_not_asked"`
 }
 
 func viewAttempt(a *schemas.Attempt, viewer schemas.AgentID) attemptView {
 	v := attemptView{
 		DeliveryID: a.DeliveryID, Run: a.Run, Number: a.Number, EventID: a.EventID, EventType: a.EventType, BookingID: orNull(a.BookingID),
 		Trigger: a.Trigger, Outcome: a.Outcome, Final: a.Final, HTTPStatus: statusOrNull(a.Status), ErrorClass: orNull(a.ErrorClass), Error: orNull(a.Error),
-		StartedAt: a.StartedAt.UTC(), DurationMS: a.DurationMS, NextAttemptAt: inUTC(a.NextAttemptAt),
+		StartedAt: a.StartedAt.UTC(), DurationMS: a.DurationMS, NextAttemptAt: inUTC(a.NextAttemptAt), FilterNotAsked: a.FilterNotAsked,
 	}
 	if a.AgentID == viewer {
 		v.ResponseBody = &a.ResponseBody

@@ -28,7 +28,7 @@ func TestTheDocumentedFiltersCompile(t *testing.T) {
 			}
 			for _, event := range []string{"created", "part-paid", "response-needed", "bare", "full"} {
 				e := golden(t, event)
-				if _, err := f.Matches(&e); err != nil {
+				if _, err := f.Matches(t.Context(), &e); err != nil {
 					t.Errorf("%s has no answer for the event %s: %v", line, event, err)
 				}
 			}

@@ -49,6 +49,9 @@ type Delivery struct {
 	// LastStatus and LastError are those of the attempt before, if any.
 	LastStatus int    `json:"last_status,omitempty"`
 	LastError  string `json:"last_error,omitempty"`
+	// FilterNotAsked says that the subscription's filter was not asked about the event,
+	// because its agent's filters had used up their time.
+	FilterNotAsked bool `json:"filter_not_asked,omitempty"`
 	// Payload is the request body, as text inside the JSON: its bytes are what is
 	// signed and sent, the same on every attempt.
 	Payload string `json:"payload"`
@@ -133,6 +136,7 @@ type Attempt struct {
 	NextAttemptAt *time.Time `json:"next_attempt_at,omitempty"`
 	// DeliveryCreatedAt decides the partition of the attempts table.
 	DeliveryCreatedAt time.Time `json:"delivery_created_at"`
+	FilterNotAsked    bool      `json:"filter_not_asked,omitempty"` // the delivery's
 }
 
 // Outweighs says that of two records of one attempt the other says less: a request

@@ -119,7 +119,7 @@ func (a *auditor) passes(s *subscription, e *schemas.Event) bool {
 	}
 	f, known := a.filters[s.Filter]
 	if !known {
-		if compiled, err := filter.Compile(s.Filter); err == nil {
+		if compiled, err := filter.Load(s.Filter); err == nil {
 			f = compiled
 		}
 		a.filters[s.Filter] = f
@@ -127,6 +127,6 @@ func (a *auditor) passes(s *subscription, e *schemas.Event) bool {
 	if f == nil {
 		return true
 	}
-	yes, err := f.Matches(e)
+	yes, err := f.Matches(context.Background(), e)
 	return yes || err != nil
 }

@@ -1,6 +1,7 @@
 package filter_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func BenchmarkMatches(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if ok, err := f.Matches(e); !ok || err != nil {
+				if ok, err := f.Matches(context.Background(), e); !ok || err != nil {
 					b.Fatal(ok, err)
 				}
 			}

@@ -23,10 +23,10 @@ const insertAttempts = `
 with fresh as (
   insert into webhook_attempts (delivery_id, run, number, event_id, event_type, subscription_id, agent_id, booking_id,
     trigger, started_at, duration_ms, outcome, final, status, error_class, error, response_body, next_attempt_at,
-    delivery_created_at)
+    delivery_created_at, filter_not_asked)
   select * from unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
     $9::text[], $10::timestamptz[], $11::bigint[], $12::text[], $13::bool[], $14::int[], $15::text[], $16::text[],
-    $17::text[], $18::timestamptz[], $19::timestamptz[]) order by 1, 2, 3
+    $17::text[], $18::timestamptz[], $19::timestamptz[], $20::bool[]) order by 1, 2, 3
   on conflict do nothing
   returning *), folded as (
   insert into webhook_deliveries as d (delivery_id, run, created_at, subscription_id, agent_id, event_id, event_type, booking_id,
@@ -68,9 +68,9 @@ with replaced as (
     next_attempt_at = v.next_attempt_at
   from unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
     $9::text[], $10::timestamptz[], $11::bigint[], $12::text[], $13::bool[], $14::int[], $15::text[], $16::text[],
-    $17::text[], $18::timestamptz[], $19::timestamptz[])
+    $17::text[], $18::timestamptz[], $19::timestamptz[], $20::bool[])
     as v (delivery_id, run, number, event_id, event_type, subscription_id, agent_id, booking_id, trigger, started_at, duration_ms,
-    outcome, final, status, error_class, error, response_body, next_attempt_at, delivery_created_at)
+    outcome, final, status, error_class, error, response_body, next_attempt_at, delivery_created_at, filter_not_asked)
   where a.delivery_id = v.delivery_id and a.run = v.run and a.number = v.number and a.delivery_created_at = v.delivery_created_at
   returning a.*), last as (
   select distinct on (delivery_id, run, delivery_created_at) *, bool_or(outcome = 'delivered') over w as taken, max(started_at) over w as newest
@@ -186,7 +186,7 @@ type attemptColumns struct {
 	number, status                                           []int32
 	started, created                                         []time.Time
 	next                                                     []*time.Time
-	final                                                    []bool
+	final, notAsked                                          []bool
 }
 
 func columnsOf(as []schemas.Attempt) *attemptColumns {
@@ -201,7 +201,7 @@ func columnsOf(as []schemas.Attempt) *attemptColumns {
 func (c *attemptColumns) arguments() []any {
 	return []any{
 		c.delivery, c.run, c.number, c.event, c.eventType, c.subscription, c.agent, c.booking, c.trigger, c.started, c.duration,
-		c.outcome, c.final, c.status, c.class, c.err, c.body, c.next, c.created,
+		c.outcome, c.final, c.status, c.class, c.err, c.body, c.next, c.created, c.notAsked,
 	}
 }
 
@@ -219,6 +219,7 @@ func (c *attemptColumns) add(a *schemas.Attempt) {
 	c.duration = append(c.duration, a.DurationMS)
 	c.outcome = append(c.outcome, string(a.Outcome))
 	c.final = append(c.final, a.Final)
+	c.notAsked = append(c.notAsked, a.FilterNotAsked)
 	c.status = append(c.status, int32(a.Status))
 	c.class = append(c.class, string(a.ErrorClass))
 	c.err = append(c.err, a.Error)
@@ -228,7 +229,7 @@ func (c *attemptColumns) add(a *schemas.Attempt) {
 }
 
 const attemptColumnNames = `delivery_id, event_id, event_type, subscription_id, agent_id, booking_id, run, number, trigger, started_at,
-  duration_ms, outcome, final, status, error_class, error, response_body, next_attempt_at, delivery_created_at`
+  duration_ms, outcome, final, status, error_class, error, response_body, next_attempt_at, delivery_created_at, filter_not_asked`
 
 // Attempts are those of the deliveries, in order of their numbers.
 func (t *Tx) Attempts(ctx context.Context, deliveries []schemas.DeliveryID) ([]schemas.Attempt, error) {

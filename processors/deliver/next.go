@@ -69,7 +69,7 @@ func attemptOf(d *schemas.Delivery, a answer, at time.Time) schemas.Attempt {
 		DeliveryID: d.ID, EventID: d.EventID, EventType: d.EventType, SubscriptionID: d.SubscriptionID, AgentID: d.AgentID,
 		BookingID: d.BookingID, Run: d.Run, Number: d.Attempt + 1, Trigger: d.Trigger,
 		StartedAt: schemas.Stamp(at), DurationMS: a.took.Milliseconds(), Status: a.status,
-		ResponseBody: a.body, DeliveryCreatedAt: d.CreatedAt,
+		ResponseBody: a.body, DeliveryCreatedAt: d.CreatedAt, FilterNotAsked: d.FilterNotAsked,
 	}
 	if a.took > 0 {
 		rec.DurationMS = max(rec.DurationMS, 1) // 0 says that no request was made

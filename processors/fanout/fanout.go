@@ -60,6 +60,7 @@ type Processor struct {
 	m     metrics
 	// client is the running session's.
 	client atomic.Pointer[kgo.Client]
+	budget *budget
 	poll   int // records of the next poll, adapted to what the last ones made
 	// written is what the outputs hold of the events that were under way when the
 	// session began; nil until the first batch needs it.
@@ -69,12 +70,12 @@ type Processor struct {
 
 type metrics struct {
 	events, deliveries, notifications, poison, rebuilt prometheus.Counter
-	filtered, evaluations, unanswered                  prometheus.Counter
+	filtered, evaluations, unanswered, notAsked        prometheus.Counter
 }
 
 // New makes a Processor and the client of its subscription table.
 func New(o Options) (*Processor, error) {
-	p := &Processor{o: o, poll: startPoll, m: metrics{
+	p := &Processor{o: o, budget: newBudget(), poll: startPoll, m: metrics{
 		events:        counter("krib_fanout_events_total", "Booking events fanned out."),
 		deliveries:    counter("krib_fanout_deliveries_total", "Deliveries written."),
 		notifications: counter("krib_fanout_feed_records_total", "Records written to hosts' feeds."),
@@ -82,6 +83,7 @@ func New(o Options) (*Processor, error) {
 		rebuilt:       counter("krib_fanout_rebuilt_total", "Times the transactional session had to be built anew."),
 		filtered:      counter("krib_fanout_filtered_total", "Matches of events and subscriptions that the subscription's filter does not want."),
 		evaluations:   counter("krib_fanout_filter_evaluations_total", "Filters asked: each once an event, whoever has it."),
+		notAsked:      counter("krib_fanout_filters_not_asked_total", "Matches whose filter was not asked, because its agent's filters had used up their time: they are delivered."),
 		unanswered:    counter("krib_fanout_filter_errors_total", "Filters that had no answer for an event, which then counts as wanted."),
 	}}
 	var err error
@@ -90,7 +92,7 @@ func New(o Options) (*Processor, error) {
 	}
 	if o.Registry != nil {
 		o.Registry.MustRegister(p.m.events, p.m.deliveries, p.m.notifications, p.m.poison, p.m.rebuilt,
-			p.m.filtered, p.m.evaluations, p.m.unanswered, p.table.filters.distinct, p.table.filters.unusable)
+			p.m.filtered, p.m.evaluations, p.m.unanswered, p.m.notAsked, p.table.filters.distinct, p.table.filters.unusable)
 	}
 	return p, nil
 }
@@ -305,4 +307,5 @@ func (m *metrics) count(b *rendered) {
 	m.filtered.Add(float64(b.asked.filtered))
 	m.evaluations.Add(float64(b.asked.evaluations))
 	m.unanswered.Add(float64(b.asked.errors))
+	m.notAsked.Add(float64(b.asked.notAsked))
 }

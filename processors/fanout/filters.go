@@ -44,7 +44,7 @@ func (f *filters) take(s *schemas.Subscription) *shared {
 	}
 	c, ok := f.byText[s.Filter]
 	if !ok {
-		compiled, err := filter.Compile(s.Filter)
+		compiled, err := filter.Load(s.Filter)
 		if err != nil {
 			f.log.ErrorContext(context.Background(), "a filter does not compile; its subscriptions get every event",
 				slog.String("subscription", string(s.ID)), slog.Any("error", err))
@@ -75,50 +75,4 @@ func (f *filters) release(s *schemas.Subscription) {
 		delete(f.byText, s.Filter)
 		f.distinct.Dec()
 	}
-}
-
-// asked is what came of asking the filters about events.
-type asked struct{ evaluations, errors, filtered int }
-
-func (a *asked) add(b asked) {
-	a.evaluations += b.evaluations
-	a.errors += b.errors
-	a.filtered += b.filtered
-}
-
-// wanted are the subscribers whose filter takes the event. Each filter is asked
-// once, whoever has it. One without an answer counts as a match: an event too many
-// is looked at, one too few is missed by nobody until it is too late.
-func wanted(subs []subscriber, e *schemas.Event) ([]subscriber, asked) {
-	var (
-		a       asked
-		answers map[*shared]bool
-		out     = subs[:0]
-	)
-	for _, s := range subs {
-		if s.filter == nil {
-			out = append(out, s)
-			continue
-		}
-		yes, known := answers[s.filter]
-		if !known {
-			var err error
-			yes, err = s.filter.Matches(e)
-			a.evaluations++
-			if err != nil {
-				a.errors++
-				yes = true
-			}
-			if answers == nil {
-				answers = map[*shared]bool{}
-			}
-			answers[s.filter] = yes
-		}
-		if !yes {
-			a.filtered++
-			continue
-		}
-		out = append(out, s)
-	}
-	return out, a
 }

@@ -74,7 +74,7 @@ func BenchmarkWanted(b *testing.B) {
 		}
 		b.Run(fmt.Sprintf("100 subscriptions, %d filters", distinct), func(b *testing.B) {
 			for b.Loop() {
-				if subs, asked := wanted(table.matching("agent_1", e.Type), e); len(subs) != 100 || asked.evaluations != distinct {
+				if subs, asked := newBudget().wanted(table.matching("agent_1", e.Type), e); len(subs) != 100 || asked.evaluations != distinct {
 					b.Fatal(len(subs), asked)
 				}
 			}

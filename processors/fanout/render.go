@@ -26,6 +26,8 @@ func (b *rendered) add(r *kgo.Record) {
 
 func (p *Processor) render(in []*kgo.Record) *rendered {
 	b := &rendered{}
+	p.budget.begin()
+	defer p.budget.end()
 	for _, r := range in {
 		e, err := schemas.Decode[schemas.Event](r.Value)
 		if err == nil {
@@ -50,7 +52,7 @@ func (p *Processor) event(b *rendered, e *schemas.Event, trace string) error {
 	var subs []subscriber
 	var answers asked
 	if e.HostWebhooks {
-		subs, answers = wanted(p.table.matching(e.Booking.AgentID, e.Type), e)
+		subs, answers = p.budget.wanted(p.table.matching(e.Booking.AgentID, e.Type), e)
 	}
 	deliveries, err := deliveriesOf(e, subs, trace)
 	if err != nil {
@@ -86,6 +88,7 @@ func deliveriesOf(e *schemas.Event, subs []subscriber, trace string) ([]*kgo.Rec
 		if err != nil {
 			return nil, err
 		}
+		d.FilterNotAsked = s.notAsked
 		meta := d.Meta(e.OccurredAt)
 		meta.TraceParent = trace
 		if out[i], err = kafka.Encode(string(schemas.Deliveries), string(s.ID), meta, &d); err != nil {

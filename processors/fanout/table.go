@@ -37,6 +37,8 @@ type table struct {
 type subscriber struct {
 	*schemas.Subscription
 	filter *shared
+	// notAsked says of one event that the filter was not asked about it.
+	notAsked bool
 }
 
 func newTable(c kafka.Config, log *slog.Logger) (*table, error) {
@@ -64,8 +66,8 @@ func (t *table) apply(r *kgo.Record) {
 				slog.String("subscription", string(id)), slog.Int64("offset", r.Offset), slog.Any("error", err))
 			return
 		}
-		s.URL = webhook.Shown(s.URL)              // an earlier version may have stored another form
-		next = subscriber{&s, t.filters.take(&s)} // before the lock: matching does not wait for the compiler
+		s.URL = webhook.Shown(s.URL)                                    // an earlier version may have stored another form
+		next = subscriber{Subscription: &s, filter: t.filters.take(&s)} // before the lock: matching does not wait for the compiler
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -26,7 +26,7 @@ func (w *wish) of(sub *schemas.Subscription) {
 	}
 	*w = wish{text: sub.Filter}
 	if sub.Filter != "" {
-		w.filter, _ = filter.Compile(sub.Filter) // fan-out reports it
+		w.filter, _ = filter.Load(sub.Filter) // fan-out reports it
 	}
 }
 
@@ -34,7 +34,7 @@ func (w *wish) wants(e *schemas.Event) bool {
 	if w.filter == nil {
 		return true
 	}
-	yes, err := w.filter.Matches(e)
+	yes, err := w.filter.Matches(context.Background(), e)
 	return yes || err != nil
 }
 
