@@ -38,6 +38,9 @@ type envelope struct {
 	Message *string `json:"message"`
 }
 
+// replayedHeader marks the answer of an earlier request with the Idempotency-Key.
+const replayedHeader = "Idempotent-Replayed"
+
 func (s *server) serve(w http.ResponseWriter, r *http.Request, p auth.Principal, e endpoint) {
 	var a answer
 	err := takes(r)
@@ -47,6 +50,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, p auth.Principal,
 	if err != nil {
 		s.fail(w, r, err)
 		return
+	}
+	if o := infoOf(r.Context()).once; o != nil && o.Replayed {
+		w.Header().Set(replayedHeader, "true")
 	}
 	env := envelope{Success: !a.refused, Data: a.data}
 	if a.message != "" {
@@ -243,7 +249,13 @@ func idempotency(r *http.Request, body []byte) (*producers.Once, error) {
 		return nil, schemas.Refuse(schemas.Malformed, "invalid_idempotency_key", "Idempotency-Key", "format",
 			"Idempotency-Key must be 1 to 255 visible ASCII characters")
 	}
-	return &producers.Once{Method: r.Method, Path: r.URL.EscapedPath(), Key: given[0], Body: body}, nil
+	return infoOf(r.Context()).remember(r, given[0], body), nil
+}
+
+// remember makes what identifies the request, for its API key only.
+func (i *info) remember(r *http.Request, key string, body []byte) *producers.Once {
+	i.once = &producers.Once{Method: r.Method, Path: r.URL.EscapedPath(), Key: key, Body: body, By: i.principal.KeyID}
+	return i.once
 }
 
 // decodeOnce is decode of a POST that creates, with what makes it harmless to repeat.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/krib-ai/krib/api/auth"
 	"github.com/krib-ai/krib/internal/caller"
+	"github.com/krib-ai/krib/producers"
 	"github.com/krib-ai/krib/schemas"
 )
 
@@ -31,6 +32,7 @@ type info struct {
 	writer    http.ResponseWriter // while an endpoint of agentSlow runs
 	atEnd     []func()            // give back what the request holds
 	address   string              // the network that the request counts for
+	once      *producers.Once     // of a request with an Idempotency-Key
 	code      string              // of the error that was answered; empty for none
 }
 

@@ -164,7 +164,7 @@ func (s *server) cors() cors.Options {
 			"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature",
 		},
 		ExposedHeaders: []string{
-			"Allow", "ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "WWW-Authenticate", requestIDHeader,
+			"Allow", "ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "WWW-Authenticate", replayedHeader, requestIDHeader,
 		},
 		// With a star there are none: a browser refuses that together with cookies, and
 		// rightly.

@@ -34,5 +34,5 @@ func signed(r *http.Request, body []byte) (*producers.Once, error) {
 	if hidden := func(c rune) bool { return c <= ' ' || c > '~' }; len(id) > 255 || strings.ContainsFunc(id, hidden) {
 		return nil, schemas.Refuse(schemas.Malformed, "invalid_webhook_id", "webhook-id", "format", "webhook-id must be 1 to 255 visible ASCII characters")
 	}
-	return &producers.Once{Method: r.Method, Path: r.URL.EscapedPath(), Key: "webhook:" + id, Body: body}, nil
+	return infoOf(r.Context()).remember(r, "webhook:"+id, body), nil
 }

@@ -73,6 +73,19 @@ func (p *Producer) Now() time.Time { return schemas.Stamp(p.o.Now()) }
 type Once struct {
 	Method, Path, Key string
 	Body              []byte // as received; only its hash is kept
+	// By is the API key that the request came with; empty for a host. Answers may hold
+	// secrets that another key of the same agent may not see, so each has its own.
+	By schemas.KeyID
+	// Replayed is set by the command: the answer is that of an earlier request.
+	Replayed bool
+}
+
+// scoped is the key with whose it is. A key of a caller has no space.
+func (o *Once) scoped() string {
+	if o.By == "" {
+		return o.Key
+	}
+	return string(o.By) + " " + o.Key
 }
 
 // flightTimeout bounds a command that several callers wait for, since it must
@@ -86,15 +99,20 @@ func once[T any](ctx context.Context, p *Producer, s store.Scope, o *Once, run f
 		return update(ctx, p, s, run)
 	}
 	hash := sha256.Sum256(o.Body)
-	k := store.IdempotencyKey{Caller: s.Caller(), Method: o.Method, Path: o.Path, Key: o.Key, BodyHash: hash[:]}
+	k := store.IdempotencyKey{Caller: s.Caller(), Method: o.Method, Path: o.Path, Key: o.scoped(), BodyHash: hash[:]}
 	flight := fmt.Sprintf("%q %q %q %q %x", k.Caller, k.Method, k.Path, k.Key, hash)
+	ran := false
 	v, err, _ := p.flights.Do(flight, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
 		defer cancel()
 		return update(ctx, p, s, func(ctx context.Context, tx *store.Tx) (T, error) {
-			return claimed(ctx, p, tx, k, run)
+			return claimed(ctx, p, tx, k, func(ctx context.Context, tx *store.Tx) (T, error) {
+				ran = true
+				return run(ctx, tx)
+			})
 		})
 	})
+	o.Replayed = err == nil && !ran // of several at a time, one runs the command
 	if err != nil {
 		var zero T
 		return zero, err
