@@ -153,16 +153,15 @@ func (a *Auth) Host(header string) (Principal, error) {
 // Guarded runs a look-up of a credential that Postgres alone can judge, such as a
 // ticket, within the bounds for the caller's address. Unauthorized counts against it.
 func (a *Auth) Guarded(ctx context.Context, lookup func(context.Context) error) error {
-	addr := caller.Of(ctx)
-	if err := a.guard.take(addr, time.Now()); err != nil {
-		return err
-	}
 	select {
 	case a.guard.slots <- struct{}{}:
 		defer func() { <-a.guard.slots }()
 	case <-ctx.Done():
-		a.guard.giveBack(addr, time.Now())
 		return ctx.Err()
+	}
+	addr := caller.Of(ctx)
+	if err := a.guard.take(addr, time.Now()); err != nil {
+		return err
 	}
 	err := lookup(ctx)
 	if schemas.KindOf(err) != schemas.Unauthorized {

@@ -71,7 +71,7 @@ func TestAKeyIsBelievedForAMoment(t *testing.T) {
 	if err != nil || p.Agent != "agent_a" || p.KeyID != "key_a" || !p.Platform || p.RateLimitPerMinute != 7 || !p.May(auth.BookingsRead) || p.May(auth.BookingsWrite) {
 		t.Fatalf("got %+v, %v: a refusal must not outlive its time", p, err)
 	}
-	if s := p.Scope(); s != (store.Scope{Agent: "agent_a", Platform: true}) {
+	if s := p.Scope(); s != (store.Scope{Agent: "agent_a", Platform: true, Confirms: true}) {
 		t.Errorf("scope %+v", s)
 	}
 	if _, err := short.Agent(t.Context(), "Bearer "+key.Reveal()); err != nil {
@@ -115,7 +115,7 @@ func TestAnIdentityProvidersKeysVerifyTokens(t *testing.T) {
 		return "Bearer " + s
 	}
 	p, err := a.Host(sign(jwt.SigningMethodRS256, private, "https://id.example", "krib"))
-	if err != nil || p.Host != "host_a" || time.Until(p.Until) < 59*time.Minute || p.Scope() != (store.Scope{Host: "host_a"}) {
+	if err != nil || p.Host != "host_a" || time.Until(p.Until) < 59*time.Minute || p.Scope() != (store.Scope{Host: "host_a", Confirms: true}) {
 		t.Errorf("got %+v, %v", p, err)
 	}
 	for name, header := range map[string]string{

@@ -28,6 +28,7 @@ type guard struct {
 
 	mu       sync.Mutex
 	addrs    map[string]allowance
+	swept    time.Time            // when addresses were last looked through for those to forget
 	refusals map[string]time.Time // until when a credential is refused without a query
 }
 
@@ -70,11 +71,7 @@ func (g *guard) giveBack(addr string, now time.Time) {
 func (g *guard) allowance(addr string, now time.Time) (string, allowance) {
 	a, ok := g.addrs[addr]
 	if !ok && len(g.addrs) >= maxAddresses {
-		for other, b := range g.addrs {
-			if b.grown(now).left >= failBurst {
-				delete(g.addrs, other)
-			}
-		}
+		g.sweep(now)
 		if len(g.addrs) >= maxAddresses {
 			addr = "others"
 			a, ok = g.addrs[addr]
@@ -84,6 +81,20 @@ func (g *guard) allowance(addr string, now time.Time) (string, allowance) {
 		return addr, allowance{left: failBurst, at: now}
 	}
 	return addr, a.grown(now)
+}
+
+// sweep forgets the addresses whose allowance is whole again. Each stranger would pay
+// for a look at all of them, so it does so once a second.
+func (g *guard) sweep(now time.Time) {
+	if d := now.Sub(g.swept); d >= 0 && d < time.Second {
+		return
+	}
+	g.swept = now
+	for other, b := range g.addrs {
+		if b.grown(now).left >= failBurst {
+			delete(g.addrs, other)
+		}
+	}
 }
 
 func (a allowance) grown(now time.Time) allowance {

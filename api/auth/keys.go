@@ -56,18 +56,12 @@ func (c *keyCache) lookup(ctx context.Context, hash []byte) (store.APIKey, error
 	case c.guard.refused(id, now):
 		return store.APIKey{}, unknownKey()
 	}
-	addr := caller.Of(ctx)
-	if err := c.guard.take(addr, now); err != nil {
-		return store.APIKey{}, err
-	}
-	key, err := c.askForStranger(ctx, id, hash)
-	if schemas.KindOf(err) != schemas.Unauthorized {
-		c.guard.giveBack(addr, time.Now())
-	}
-	return key, err
+	return c.askForStranger(ctx, id, hash)
 }
 
-// askForStranger is ask within the share of callers that are not known.
+// askForStranger is ask within the share of callers that are not known. The allowance of
+// the address is asked for in its turn, so that any number of good keys may come at once,
+// as they do after a restart, and use up as much as runs at a time.
 func (c *keyCache) askForStranger(ctx context.Context, id string, hash []byte) (store.APIKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -77,7 +71,15 @@ func (c *keyCache) askForStranger(ctx context.Context, id string, hash []byte) (
 	case <-ctx.Done():
 		return store.APIKey{}, ctx.Err()
 	}
-	return c.ask(ctx, id, hash)
+	addr := caller.Of(ctx)
+	if err := c.guard.take(addr, time.Now()); err != nil {
+		return store.APIKey{}, err
+	}
+	key, err := c.ask(ctx, id, hash)
+	if schemas.KindOf(err) != schemas.Unauthorized {
+		c.guard.giveBack(addr, time.Now())
+	}
+	return key, err
 }
 
 // ask asks Postgres, once for all who ask for the same key at a time.
