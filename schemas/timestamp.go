@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -21,7 +22,11 @@ func FormatTime(t time.Time) string { return t.UTC().Format(TimeLayout) }
 // and times in their one form wherever they stand.
 var encoding = json.JoinOptions(v1.DefaultOptionsV1(), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(false),
 	json.WithMarshalers(json.MarshalToFunc(func(e *jsontext.Encoder, t time.Time) error {
+		t = t.UTC()
+		if y := t.Year(); y < 0 || y > 9999 { // RFC 3339 has four digits; a zone may lead out of them
+			return fmt.Errorf("the year %d cannot be written", y)
+		}
 		b := append(e.AvailableBuffer(), '"')
-		b = t.UTC().AppendFormat(b, TimeLayout)
+		b = t.AppendFormat(b, TimeLayout)
 		return e.WriteValue(append(b, '"')) //nolint:wrapcheck // Encode does
 	})))

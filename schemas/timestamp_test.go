@@ -41,8 +41,12 @@ func TestEveryTimeIsWrittenWith27Characters(t *testing.T) {
 			is   any
 			want string
 		}{
-			{c.at, quoted}, {&c.at, quoted}, {inner{c.at}, `{"at":` + quoted + `}`}, {map[string]any{"at": c.at}, `{"at":` + quoted + `}`},
-			{[]*inner{{c.at}, nil}, `[{"at":` + quoted + `},null]`}, {[]any{c.at, "2026-03-01T09:30:00Z"}, `[` + quoted + `,"2026-03-01T09:30:00Z"]`},
+			{c.at, quoted},
+			{&c.at, quoted},
+			{inner{c.at}, `{"at":` + quoted + `}`},
+			{map[string]any{"at": c.at}, `{"at":` + quoted + `}`},
+			{[]*inner{{c.at}, nil}, `[{"at":` + quoted + `},null]`},
+			{[]any{c.at, "2026-03-01T09:30:00Z"}, `[` + quoted + `,"2026-03-01T09:30:00Z"]`},
 		} {
 			b, err := schemas.Encode(v.is)
 			if err != nil || string(b) != v.want {
