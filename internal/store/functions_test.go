@@ -88,7 +88,8 @@ func TestARowThatIsChangedWithoutAMomentGetsOne(t *testing.T) {
 		"host_settings": "instant_approval = true", "sink_offsets": "next_offset = 1",
 	}
 	const long = `timestamptz '2001-02-03 04:05:06.789012+00'`
-	rows, _ := c.Query(t.Context(), `select table_name::text from information_schema.columns where table_schema = 'public' and column_name = 'updated_at'`)
+	rows, _ := c.Query(t.Context(), `select table_name::text from information_schema.columns join information_schema.tables using (table_schema, table_name)
+		where table_schema = 'public' and column_name = 'updated_at' and table_type = 'BASE TABLE'`)
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		t.Fatal(err)

@@ -128,8 +128,7 @@ func (t *Tx) ReplayOutcomes(ctx context.Context, r *schemas.Replay) (map[schemas
 // newest run. Those without an attempt are not among them.
 func (t *Tx) LastAttempts(ctx context.Context, sub schemas.SubscriptionID, ids []schemas.DeliveryID) (map[schemas.DeliveryID]schemas.Attempt, error) {
 	rows, _ := t.tx.Query(ctx, `
-		select distinct on (delivery_id) delivery_id, event_id, event_type, subscription_id, agent_id, booking_id, run, number, trigger, started_at,
-		  duration_ms, outcome, final, status, error_class, error, response_body, next_attempt_at, delivery_created_at
+		select distinct on (delivery_id) `+attemptColumnNames+`
 		from webhook_attempts where delivery_id = any($1) and subscription_id = $2
 		order by delivery_id, run desc, number desc`, texts(ids), string(sub)) // CollectRows reports the error
 	as, err := pgx.CollectRows(rows, pgx.RowToStructByPos[schemas.Attempt])
