@@ -1,7 +1,6 @@
 package filter_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -33,7 +32,7 @@ func BenchmarkMatches(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if ok, err := f.Matches(context.Background(), e); !ok || err != nil {
+				if ok, err := f.Matches(b.Context(), e); !ok || err != nil {
 					b.Fatal(ok, err)
 				}
 			}

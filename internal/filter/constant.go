@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"slices"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -105,16 +106,12 @@ func evaluate(a *ast.AST, e ast.Expr) error {
 func variable(e ast.Expr, bound []string) bool {
 	switch e.Kind() {
 	case ast.IdentKind:
-		for _, name := range bound {
-			if name == e.AsIdent() {
-				return false
-			}
-		}
-		return true
+		return !slices.Contains(bound, e.AsIdent())
 	case ast.ComprehensionKind:
 		c := e.AsComprehension()
 		inside := append(append([]string{}, bound...), c.IterVar(), c.AccuVar())
 		return variable(c.IterRange(), bound) || variable(c.AccuInit(), bound) || variable(c.LoopCondition(), inside) || variable(c.LoopStep(), inside) || variable(c.Result(), inside)
+	default: // its children may have one
 	}
 	for _, child := range children(e) {
 		if variable(child, bound) {

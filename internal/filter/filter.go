@@ -24,8 +24,9 @@ const MaxLength = 2_000
 
 // maxCost bounds what a filter may cost by its estimate, and what one evaluation
 // may cost by count, in CEL's units: about one for each step and each ten
-// characters that are looked at. The dearest filters that it lets pass take about a
-// millisecond; see BenchmarkFunctions.
+// characters that are looked at. The dearest filters that it lets pass take a
+// millisecond or a few; see BenchmarkFunctions. Fan-out bounds the time of all filters of
+// an agent beside it.
 const maxCost = 10_000
 
 // A Filter is a checked expression. It is immutable and safe for concurrent use.

@@ -100,7 +100,7 @@ func TestAFilterSaysWhichEventsAreWanted(t *testing.T) {
 			event *schemas.Event
 			want  bool
 		}{{"paid", paid(), c.paid}, {"bare", bare(), c.bare}} {
-			if got, err := f.Matches(context.Background(), e.event); got != e.want || err != nil {
+			if got, err := f.Matches(t.Context(), e.event); got != e.want || err != nil {
 				t.Errorf("%s of the %s event: got %v, %v, want %v", c.text, e.name, got, err, e.want)
 			}
 		}
@@ -126,7 +126,7 @@ func TestAmountsCompareExactly(t *testing.T) {
 	} {
 		for _, text := range texts {
 			e.Booking.TotalAmount = amount
-			if got, err := compile(t, strings.ReplaceAll(text, "A", "booking.total_amount")).Matches(context.Background(), e); !got || err != nil {
+			if got, err := compile(t, strings.ReplaceAll(text, "A", "booking.total_amount")).Matches(t.Context(), e); !got || err != nil {
 				t.Errorf("%s with %s: %v, %v", text, amount, got, err)
 			}
 		}
@@ -137,11 +137,11 @@ func TestAmountsCompareExactly(t *testing.T) {
 		if amount%97 != 0 {
 			continue // each is a compilation
 		}
-		if got, err := compile(t, "booking.total_amount == "+amount.String()).Matches(context.Background(), e); !got || err != nil {
+		if got, err := compile(t, "booking.total_amount == "+amount.String()).Matches(t.Context(), e); !got || err != nil {
 			t.Errorf("%s is not itself: %v", amount, err)
 		}
 	}
-	if got, err := compile(t, `booking.guests == 2.0 && 2 == booking.guests && booking.guests in [2.0]`).Matches(context.Background(), &schemas.Event{Booking: schemas.Booking{Guests: 2}}); !got || err != nil {
+	if got, err := compile(t, `booking.guests == 2.0 && 2 == booking.guests && booking.guests in [2.0]`).Matches(t.Context(), &schemas.Event{Booking: schemas.Booking{Guests: 2}}); !got || err != nil {
 		t.Errorf("whole numbers beside decimals: %v, %v", got, err)
 	}
 }
@@ -251,7 +251,7 @@ func TestAZoneOfATimeIsALiteralThatLoads(t *testing.T) {
 		`event.occurred_at.getMinutes('Asia/Kathmandu') == 15`: true, `event.occurred_at.getHours('-12:30') == 8`: true, `event.occurred_at.getMinutes('+05:45') == 15`: true,
 		`event.occurred_at.getFullYear('Pacific/Kiritimati') == 2026 && event.occurred_at.getSeconds('UTC') == 0 && event.occurred_at.getMilliseconds('UTC') == 0`: true,
 	} {
-		if got, err := compile(t, text).Matches(context.Background(), e); got != want || err != nil {
+		if got, err := compile(t, text).Matches(t.Context(), e); got != want || err != nil {
 			t.Errorf("%s: got %v, %v", text, got, err)
 		}
 	}
@@ -310,13 +310,13 @@ func TestAnEventThatIsLargerThanEventsAreEndsItsEvaluation(t *testing.T) {
 	f := compile(t, `event.changed.exists(c, c.contains('never'))`)
 	e := bare()
 	e.Changed = []string{"status"}
-	if got, err := f.Matches(context.Background(), e); got || err != nil {
+	if got, err := f.Matches(t.Context(), e); got || err != nil {
 		t.Fatalf("a plain event: %v, %v", got, err)
 	}
 	for range 10_000 {
 		e.Changed = append(e.Changed, strings.Repeat("x", 100))
 	}
-	if got, err := f.Matches(context.Background(), e); err == nil || got {
+	if got, err := f.Matches(t.Context(), e); err == nil || got {
 		t.Errorf("a huge one: %v, %v", got, err)
 	}
 }
@@ -327,12 +327,12 @@ func TestAFilterThatHasNoAnswerIsAnError(t *testing.T) {
 		`booking.confirmed_at < event.occurred_at`, `event.changed[3] == 'status'`, `booking.guests / booking.nights == 1`, `int(booking.id) == 2`,
 		`timestamp(booking.check_in) < event.occurred_at`, `event.changed[booking.guests] == 'x'`,
 	} {
-		if got, err := compile(t, text).Matches(context.Background(), bare()); err == nil || got {
+		if got, err := compile(t, text).Matches(t.Context(), bare()); err == nil || got {
 			t.Errorf("%s: got %v, %v, want an error", text, got, err)
 		}
 	}
 	// What does not matter for the answer is no error.
-	if got, err := compile(t, `booking.confirmed_at < event.occurred_at || booking.status == 'pending'`).Matches(context.Background(), bare()); !got || err != nil {
+	if got, err := compile(t, `booking.confirmed_at < event.occurred_at || booking.status == 'pending'`).Matches(t.Context(), bare()); !got || err != nil {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
@@ -348,7 +348,7 @@ func TestAFilterMayBeUsedByManyAtOnce(t *testing.T) {
 				if !want {
 					e = bare()
 				}
-				if got, err := f.Matches(context.Background(), e); got != want || err != nil {
+				if got, err := f.Matches(t.Context(), e); got != want || err != nil {
 					t.Errorf("got %v, %v, want %v", got, err, want)
 				}
 			}

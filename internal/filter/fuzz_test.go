@@ -1,7 +1,6 @@
 package filter_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -30,10 +29,10 @@ func FuzzCompile(f *testing.F) {
 			}
 			return
 		}
-		first, firstErr := compiled.Matches(context.Background(), paid())
-		if again, err := compiled.Matches(context.Background(), paid()); again != first || (err == nil) != (firstErr == nil) {
+		first, firstErr := compiled.Matches(t.Context(), paid())
+		if again, err := compiled.Matches(t.Context(), paid()); again != first || (err == nil) != (firstErr == nil) {
 			t.Errorf("%v, %v and then %v, %v", first, firstErr, again, err)
 		}
-		_, _ = compiled.Matches(context.Background(), bare())
+		_, _ = compiled.Matches(t.Context(), bare())
 	})
 }

@@ -174,7 +174,7 @@ func nodes(e ast.Expr, times uint64) uint64 {
 func elements(e ast.Expr) uint64 {
 	n := uint64(0)
 	if e.Kind() == ast.ListKind {
-		n = uint64(e.AsList().Size()) //nolint:gosec // it is no negative number
+		n = uint64(e.AsList().Size())
 	}
 	for _, child := range children(e) {
 		n += elements(child)

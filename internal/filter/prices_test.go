@@ -1,7 +1,6 @@
 package filter
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -97,7 +96,7 @@ func BenchmarkFunctions(b *testing.B) {
 		e := longest()
 		b.Run(expression, func(b *testing.B) {
 			for b.Loop() {
-				_, _ = f.Matches(context.Background(), e)
+				_, _ = f.Matches(b.Context(), e)
 			}
 			b.ReportMetric(float64(n), "times")
 		})
@@ -121,7 +120,7 @@ func BenchmarkFunctions(b *testing.B) {
 		e := longest()
 		b.Run("patterns "+pattern, func(b *testing.B) {
 			for b.Loop() {
-				_, _ = f.Matches(context.Background(), e)
+				_, _ = f.Matches(b.Context(), e)
 			}
 			b.ReportMetric(float64(strings.Count(text, "matches")), "times")
 		})

@@ -18,9 +18,10 @@ const (
 	perEvent = 2 * time.Millisecond
 	// maxDebt is the time that the filters of all agents together may take at once, and
 	// share what they may take in the long run, as a part of all time. Both are divided among
-	// the agents whose filters have taken time lately.
+	// the agents whose filters have taken time lately. Half of a processor is a hundred
+	// thousand usual filters a second, and leaves as much for the events themselves.
 	maxDebt = 20 * time.Millisecond
-	share   = 0.2
+	share   = 0.5
 	// maxEvaluation ends a loop whose price is wrong. It is measured on the wall, where
 	// a busy machine may take long for little.
 	maxEvaluation = 250 * time.Millisecond
