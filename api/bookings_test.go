@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -524,9 +525,7 @@ func TestGuestMayHaveOneName(t *testing.T) {
 		b := stay(7 + 2*i)
 		g := b["guest_info"].(map[string]any)
 		delete(g, "last_name")
-		for k, v := range c.given {
-			g[k] = v
-		}
+		maps.Copy(g, c.given)
 		id := a.do("POST", bookings, b).want(200).is("data.guest_info.first_name", c.first, "data.guest_info.last_name", c.last).text("data.booking_id")
 		a.do("GET", statusPath(id), nil).want(200).is("data.guest_name", c.name)
 		if e := w.events(id)[0]; e.Booking.Guest.LastName != c.last {

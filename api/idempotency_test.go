@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/krib-ai/krib/schemas"
@@ -8,6 +9,7 @@ import (
 
 // Another key of the agent that may do the same sends the same request.
 func TestIdempotencyKeyAnswersItsOwnAPIKeyOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	first := w.key("webhooks:manage", "bookings:write", "notifications:write")
 	text, hash, prefix := schemas.NewAPIKey("test")
@@ -30,7 +32,7 @@ func TestIdempotencyKeyAnswersItsOwnAPIKeyOnly(t *testing.T) {
 	}
 	for _, key := range []string{"one", "key_1 one"} { // a key has no space, so no other's can be spelled
 		other := second.do("POST", hooks, body, "Idempotency-Key", key)
-		if other.header.Get("Idempotent-Replayed") != "" || other.status == 200 && other.text("data.signing_secret") == secret {
+		if other.header.Get("Idempotent-Replayed") != "" || bytes.Contains(other.body, []byte(secret)) {
 			t.Errorf("%q: another API key got the answer of the first", key)
 		}
 	}

@@ -28,8 +28,11 @@ func TestAHostsReadsAndWritesAreLimitedApart(t *testing.T) {
 		}
 	}
 	for _, write := range [][2]string{
-		{http.MethodPut, "/properties/mine"}, {http.MethodPost, "/events/ticket"}, {http.MethodPut, "/notifications/read-all"},
-		{http.MethodPost, "/bookings/none/confirm"}, {http.MethodDelete, "/notifications/none"},
+		{http.MethodPut, "/properties/mine"},
+		{http.MethodPost, "/events/ticket"},
+		{http.MethodPut, "/notifications/read-all"},
+		{http.MethodPost, "/bookings/none/confirm"},
+		{http.MethodDelete, "/notifications/none"},
 	} {
 		h := one.do(write[0], mine+write[1], nil).refused(http.StatusTooManyRequests, "rate_limited").header
 		if after, err := strconv.Atoi(h.Get("Retry-After")); err != nil || after < 1 || after > 100 || h.Get("RateLimit-Remaining") != "0" {

@@ -37,7 +37,9 @@ func (w *world) replica() *world {
 	}
 	p := producers.New(producers.Options{DB: db, Ring: ring, Now: w.now, AllowedAddress: func(netip.Addr) bool { return false }})
 	other := *w
-	other.db, other.srv = db, httptest.NewServer(api.New(api.Options{DB: db, Producer: p, Auth: a, Logger: testenv.Logger(w.t)}))
+	other.db, other.srv = db, httptest.NewServer(api.New(api.Options{
+		DB: db, Producer: p, Auth: a, Logger: testenv.Logger(w.t), HostReads: unlimited, HostWrites: unlimited,
+	}))
 	w.t.Cleanup(other.srv.Close)
 	return &other
 }

@@ -264,7 +264,7 @@ func TestATestOfOneSubscriptionUsesItsInput(t *testing.T) {
 	r := a.do("POST", path+"/test", `{"event_type": "payment.received", "test_data": {"n": 1.50, "deep": {"a": [null]}}, "unknown": 1}`).want(200).
 		is("success", true, "data.status", "success", "data.status_code", 204, "data.subscription_id", id, "data.response_body", "thanks")
 	if len(sent) != 1 || r.text("data.delivery_id") != string(sent[0].ID) || sent[0].EventType != schemas.PaymentReceived || sent[0].Trigger != schemas.TriggerTest ||
-		!strings.Contains(sent[0].Payload, `"data":{"n": 1.50, "deep": {"a": [null]}}`) || !strings.Contains(sent[0].Payload, `"event_type":"payment.received"`) {
+		!strings.Contains(sent[0].Payload, `"data":{"n":1.50,"deep":{"a":[null]}}`) || !strings.Contains(sent[0].Payload, `"event_type":"payment.received"`) {
 		t.Errorf("sent %+v", sent)
 	}
 	a.do("POST", hooksPath+"/"+other+"/test", map[string]any{"event_type": "test.webhook"}).want(200).is("success", false, "data.status", "failed", "data.status_code", 500)

@@ -91,6 +91,9 @@ func (ends) State() api.StreamState {
 	}
 }
 
+// unlimited is a rate that no test reaches.
+var unlimited = api.Rate{PerSecond: 1e6, Burst: 1e6}
+
 func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 	t.Helper()
 	w := &world{t: t, url: testenv.Database(t), registry: prometheus.NewRegistry(), streamed: make(chan visit, 1), clock: new(atomic.Pointer[time.Time])}
@@ -121,7 +124,7 @@ func newWorld(t testing.TB, change ...func(*api.Options)) *world {
 	o := api.Options{
 		DB: w.db, Producer: p, Auth: a, Feed: schemas.Feed{TopicID: "feed", Partitions: 12}, WebhookTimeout: 100 * time.Millisecond,
 		CORSOrigins: []string{origin}, Pages: dashboard.Files, Docs: reference.Files, Topics: topics(), Ready: func() error { return w.ready }, Logger: testenv.Logger(t),
-		Registry: w.registry, Version: "test", HostReads: api.Rate{PerSecond: 1e6, Burst: 1e6}, HostWrites: api.Rate{PerSecond: 1e6, Burst: 1e6},
+		Registry: w.registry, Version: "test", HostReads: unlimited, HostWrites: unlimited,
 		Stream: ends{w},
 	}
 	for _, c := range change {

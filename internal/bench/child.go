@@ -60,7 +60,8 @@ func startChild(ctx context.Context, o *Options) (*child, error) {
 	// Not this context: a child that is asked to stop stops cleanly.
 	c.cmd = exec.CommandContext(context.WithoutCancel(ctx), o.Program, "dev", "--data-dir", dir, "--http-addr", free,
 		"--admin-addr", free, "--kafka-addr", free, "--receiver-addr", free, "--log-level", "warn")
-	c.cmd.Env, c.cmd.Stderr = append(slices.Clone(o.Env), fmt.Sprint("SSE_MAX_CONNECTIONS=", max(o.Streams, 1000)), "SSE_MAX_PER_HOST=0", "SSE_MAX_PER_ADDRESS=0"), log
+	c.cmd.Env, c.cmd.Stderr = append(slices.Clone(o.Env), fmt.Sprint("SSE_MAX_CONNECTIONS=", max(o.Streams, 1000)), "SSE_MAX_PER_HOST=0", "SSE_MAX_PER_ADDRESS=0",
+		"KRIB_HOST_READ_RATE=1000000", "KRIB_HOST_READ_BURST=1000000"), log // one host opens all streams
 	c.cmd.SysProcAttr = attributes()
 	if err := c.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting krib: %w", err), os.RemoveAll(dir))

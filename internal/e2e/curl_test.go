@@ -26,6 +26,7 @@ var variable = []struct {
 }{
 	{regexp.MustCompile(`(?m)^Date: .*\r$`), "Date: DATE\r"},
 	{regexp.MustCompile(`(?m)^X-Request-Id: .*\r$`), "X-Request-Id: REQUEST\r"},
+	{regexp.MustCompile(`(?m)^(Ratelimit-\w+): .*\r$`), "${1}: N\r"},
 	{regexp.MustCompile(`[0-9a-f]{10,}-[0-9]+-[0-9]+`), "CURSOR"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`\b(evt|ntf|agt|host|prop)_[0-9a-f]{8,}`), "${1}_ID"},

@@ -43,11 +43,12 @@ type krib struct {
 	kill func() // SIGKILL; nil in-process
 }
 
-// devArgs put every listener on a port of the kernel's choice.
+// devArgs put every listener on a port of the kernel's choice. Most tests have one host,
+// which does more than a host of that installation could.
 func devArgs(dir string) []string {
 	return []string{
 		"dev", "--data-dir", dir, "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--kafka-addr", "127.0.0.1:0",
-		"--receiver-addr", "127.0.0.1:0",
+		"--receiver-addr", "127.0.0.1:0", "--host-read-rate", "100000", "--host-read-burst", "100000", "--host-write-rate", "100000", "--host-write-burst", "100000",
 	}
 }
 
