@@ -96,7 +96,7 @@ func TestVerifiedPaymentOutranksAnAgentsWord(t *testing.T) {
 	word := func(amount, reference string) map[string]any {
 		return with(payment(amount, reference), "provider", "stripe", "method", "stripe", "allow_overpayment", true)
 	}
-	status := func(id string, want string) { a.w.t.Helper(); w.paid(id, want) }
+	status := func(id, want string) { a.w.t.Helper(); w.paid(id, want) }
 	mine, theirs := a.book(7), b.book(20)
 
 	// Another agent said it first, of its own booking.
@@ -167,22 +167,27 @@ func TestRefundsAtStripeAreRecordedOnceInAnyOrder(t *testing.T) {
 		{"two parts, by charge and by themselves", "partially_paid", 35000, func(id string) []said {
 			return []said{
 				{"a", "payment_intent.succeeded", intent("pi_1", id, 95000)},
-				{"b", "refund.created", refund("re_1", "pi_1", "succeeded", 20000)}, {"c", "charge.refunded", refunded("ch_1", "pi_1", 20000)},
-				{"d", "refund.created", refund("re_2", "pi_1", "pending", 40000)}, {"e", "charge.refunded", refunded("ch_1", "pi_1", 60000)},
-				{"f", "refund.updated", refund("re_2", "pi_1", "succeeded", 40000)}, {"g", "charge.refund.updated", refund("re_2", "pi_1", "succeeded", 40000)},
+				{"b", "refund.created", refund("re_1", "pi_1", "succeeded", 20000)},
+				{"c", "charge.refunded", refunded("ch_1", "pi_1", 20000)},
+				{"d", "refund.created", refund("re_2", "pi_1", "pending", 40000)},
+				{"e", "charge.refunded", refunded("ch_1", "pi_1", 60000)},
+				{"f", "refund.updated", refund("re_2", "pi_1", "succeeded", 40000)},
+				{"g", "charge.refund.updated", refund("re_2", "pi_1", "succeeded", 40000)},
 			}
 		}},
 		{"one that failed", "paid", 95000, func(id string) []said {
 			return []said{
 				{"a", "checkout.session.async_payment_succeeded", session("cs_1", "pi_1", id, "paid", 95000)},
-				{"b", "refund.created", refund("re_1", "pi_1", "pending", 95000)}, {"c", "charge.refunded", refunded("ch_1", "pi_1", 95000)},
+				{"b", "refund.created", refund("re_1", "pi_1", "pending", 95000)},
+				{"c", "charge.refunded", refunded("ch_1", "pi_1", 95000)},
 				{"d", "refund.failed", refund("re_1", "pi_1", "failed", 95000)},
 			}
 		}},
 		{"one that failed and one that did not", "partially_paid", 90000, func(id string) []said {
 			return []said{
 				{"a", "payment_intent.succeeded", intent("pi_1", id, 95000)},
-				{"b", "refund.created", refund("re_1", "pi_1", "canceled", 95000)}, {"c", "refund.created", refund("re_2", "pi_1", "succeeded", 5000)},
+				{"b", "refund.created", refund("re_1", "pi_1", "canceled", 95000)},
+				{"c", "refund.created", refund("re_2", "pi_1", "succeeded", 5000)},
 			}
 		}},
 		{"more than was paid", "refunded", 0, func(id string) []said {

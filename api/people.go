@@ -154,6 +154,7 @@ func assigned(n *phonenumbers.PhoneNumber) string {
 		return "is too short for a " + of
 	case phonenumbers.TOO_LONG:
 		return "is too long for a " + of
+	default: // the plan of the country says more
 	}
 	if !phonenumbers.IsValidNumber(n) {
 		return "is no " + of + " that is given out"

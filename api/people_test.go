@@ -30,9 +30,14 @@ func TestPhoneIsReadAsPeopleWriteIt(t *testing.T) {
 		}
 	}
 	for _, c := range [][3]string{
-		{"", "+52 1 55 1234 567", "+52"}, {"+971", "+52 55 1234 5678", "is one of +52"}, {"", "+44 20 7946", "too short for a number of +44"},
-		{"+1", "650 253 00000 0000", "too long for a number of +1"}, {"+1", "000 253 0000", "no number of +1 that is given out"},
-		{"", "+999 123456", "country code that exists"}, {"", "++1", "as +971 50"}, {"+49", "1", "telephone number"},
+		{"", "+52 1 55 1234 567", "+52"},
+		{"+971", "+52 55 1234 5678", "is one of +52"},
+		{"", "+44 20 7946", "too short for a number of +44"},
+		{"+1", "650 253 00000 0000", "too long for a number of +1"},
+		{"+1", "000 253 0000", "no number of +1 that is given out"},
+		{"", "+999 123456", "country code that exists"},
+		{"", "++1", "as +971 50"},
+		{"+49", "1", "telephone number"},
 	} {
 		if p, _, m := parsePhone(c[0], c[1]); !strings.Contains(m, c[2]) {
 			t.Errorf("%s %q: %v, %q, want %q", c[0], c[1], p, m, c[2])

@@ -52,8 +52,9 @@ func stripeEvent(e *stripe.Event) (*producers.StripeEvent, error) {
 		}
 		failed := r.Status == stripe.RefundStatusFailed || r.Status == stripe.RefundStatusCanceled
 		return stripeRefund(e, r.PaymentIntent, r.Currency, r.Amount, &store.StripeRefund{ID: r.ID, Failed: failed})
+	default: // most of what Stripe can send
+		return nil, nil
 	}
-	return nil, nil // most of what Stripe can tell
 }
 
 func stripePayment(e *stripe.Event, booking, reference string, currency stripe.Currency, amount int64) (*producers.StripeEvent, error) {

@@ -24,8 +24,13 @@ func writeEnv(path string, f *devFile) error {
 	var b strings.Builder
 	b.WriteString("# krib dev writes this file when it is ready and removes it when it stops: . .krib/env.sh\n")
 	for _, v := range [][2]string{
-		{"API", f.APIURL}, {"KEY", f.APIKey}, {"PROPERTY", string(f.PropertyID)}, {"RECEIVER", f.ReceiverURL}, {"HOST_ID", string(f.HostID)},
-		{"HOST_TOKEN", f.HostToken}, {"DASHBOARD", f.dashboard()},
+		{"API", f.APIURL},
+		{"KEY", f.APIKey},
+		{"PROPERTY", string(f.PropertyID)},
+		{"RECEIVER", f.ReceiverURL},
+		{"HOST_ID", string(f.HostID)},
+		{"HOST_TOKEN", f.HostToken},
+		{"DASHBOARD", f.dashboard()},
 	} {
 		fmt.Fprintf(&b, "%s=%s\n", v[0], quoted(v[1]))
 	}

@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -84,7 +85,7 @@ func TestEveryCommandHasHelpAndRefusesWhatItDoesNotTake(t *testing.T) {
 func TestAWrongNameIsAnsweredWithTheNearestOne(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"serv": "the nearest is serve ", "migarte": "the nearest is migrate", "topic": "the nearest is topics", "versoin": "the nearest is version",
+		"serv": "the nearest is serve ", "migarte": "the nearest is migrate", "topic": "the nearest is topics", "versin": "the nearest is version",
 		"keys crate": "the nearest is create", "dead requeu": "the nearest is requeue", "replay star": "the nearest is start",
 		"serve --role=api": "the nearest is --roles", "topics apply --froce": "the nearest is --force", "audit --jsno": "the nearest is --json",
 	} {
@@ -139,21 +140,38 @@ func TestSettingsAreCheckedBeforeAnythingIsTouched(t *testing.T) {
 		"KRIB_JWT_SECRET": "0123456789abcdef",
 	}
 	for _, c := range []struct{ name, value string }{
-		{"KRIB_MASTER_KEYS", "1:short"}, {"KRIB_MASTER_KEYS", "no colon"}, {"WEBHOOK_SECRET_KEY", "short"}, {"KRIB_JWT_SECRET", "short"},
-		{"KRIB_JWKS_URL", "id.example.com"}, {"KRIB_JWKS_URL", "https://user:hunter2@id.example.com/keys"}, {"DATABASE_URL", "mysql:hunter2"}, {"DATABASE_URL", "postgres://u:hunter2@h:port/d"},
-		{"KRIB_KAFKA_BROKERS", "kafka:nine"}, {"KRIB_KAFKA_BROKERS", "a:1:2"}, {"KRIB_HTTP_ADDR", "8080"}, {"KRIB_ADMIN_ADDR", "127.0.0.1:many"},
-		{"KRIB_INSTANCE", "a b"}, {"KRIB_INSTANCE", strings.Repeat("a", 101)}, {"LOG_LEVEL", "loud"}, {"KRIB_LOG_FORMAT", "xml"}, {"KRIB_KAFKA_SASL", "gssapi"},
-		{"KRIB_KAFKA_CA_FILE", pem}, {"KRIB_RETRY_TIERS", "soon"}, {"KRIB_WEBHOOK_ALLOW_CIDRS", "10.0.0.0"}, {"KRIB_SMTP_URL", "smtp://user:hunter2@host:port"},
-		{"KRIB_MAIL_FROM", "nobody"}, {"KRIB_JWT_SECRET_FILE", pem}, {"KRIB_DASHBOARD_URL", "x"}, {"KRIB_CORS_ORIGINS", "example.com"},
+		{"KRIB_MASTER_KEYS", "1:short"},
+		{"KRIB_MASTER_KEYS", "no colon"},
+		{"WEBHOOK_SECRET_KEY", "short"},
+		{"KRIB_JWT_SECRET", "short"},
+		{"KRIB_JWKS_URL", "id.example.com"},
+		{"KRIB_JWKS_URL", "https://user:hunter2@id.example.com/keys"},
+		{"DATABASE_URL", "mysql:hunter2"},
+		{"DATABASE_URL", "postgres://u:hunter2@h:port/d"},
+		{"KRIB_KAFKA_BROKERS", "kafka:nine"},
+		{"KRIB_KAFKA_BROKERS", "a:1:2"},
+		{"KRIB_HTTP_ADDR", "8080"},
+		{"KRIB_ADMIN_ADDR", "127.0.0.1:many"},
+		{"KRIB_INSTANCE", "a b"},
+		{"KRIB_INSTANCE", strings.Repeat("a", 101)},
+		{"LOG_LEVEL", "loud"},
+		{"KRIB_LOG_FORMAT", "xml"},
+		{"KRIB_KAFKA_SASL", "gssapi"},
+		{"KRIB_KAFKA_CA_FILE", pem},
+		{"KRIB_RETRY_TIERS", "soon"},
+		{"KRIB_WEBHOOK_ALLOW_CIDRS", "10.0.0.0"},
+		{"KRIB_SMTP_URL", "smtp://user:hunter2@host:port"},
+		{"KRIB_MAIL_FROM", "nobody"},
+		{"KRIB_JWT_SECRET_FILE", pem},
+		{"KRIB_DASHBOARD_URL", "x"},
+		{"KRIB_CORS_ORIGINS", "example.com"},
 	} {
 		for _, roles := range []string{"all", "relay", "fanout", "deliver", "retry", "sinks", "jobs", "api", "api,push"} {
 			vars := map[string]string{}
-			for k, v := range good {
-				vars[k] = v
-			}
+			maps.Copy(vars, good)
 			vars[c.name] = c.value
-			if strings.HasSuffix(c.name, "_FILE") {
-				delete(vars, strings.TrimSuffix(c.name, "_FILE"))
+			if before, ok := strings.CutSuffix(c.name, "_FILE"); ok {
+				delete(vars, before)
 			}
 			if c.name == "KRIB_KAFKA_CA_FILE" {
 				vars["KRIB_KAFKA_TLS"] = "true"

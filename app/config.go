@@ -237,7 +237,7 @@ func brokers(p *[]string) func(string) error {
 		for _, b := range *p {
 			_, port, err := net.SplitHostPort(b)
 			if err == nil {
-				_, err = net.LookupPort("tcp", port)
+				_, err = portOf(port)
 			}
 			if err != nil && strings.Contains(b, ":") { // without a port it is Kafka's own
 				return fmt.Errorf("%q must be an address and a port, such as broker-1:9092", b)

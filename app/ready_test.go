@@ -62,7 +62,7 @@ func get(t *testing.T, url string, host ...string) (status int, body string) {
 	if len(host) > 0 {
 		req.Host = host[0]
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := new(http.Client).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

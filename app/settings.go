@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -416,12 +417,17 @@ func ranges(p *[]netip.Prefix) func(string) error {
 	}
 }
 
+// portOf reads a port's number or the name of a service; no name server is asked.
+func portOf(port string) (int, error) {
+	return net.DefaultResolver.LookupPort(context.Background(), "tcp", port) //nolint:wrapcheck // it becomes a message
+}
+
 // address takes what a listener can be bound to.
 func address(p *string) func(string) error {
 	return func(v string) error {
 		_, port, err := net.SplitHostPort(v)
 		if err == nil {
-			_, err = net.LookupPort("tcp", port)
+			_, err = portOf(port)
 		}
 		if err != nil {
 			return fmt.Errorf("%q must be an address and a port, such as 127.0.0.1:8080 or :8080", v)

@@ -3,7 +3,6 @@ package mcp
 // words tell a model what an argument is, where the document has no description.
 // One word means the same in every operation.
 var words = map[string]string{
-	"q":                   "Words to look for in the title and the address",
 	"city":                "The city, as Dubai",
 	"state":               "The state or emirate",
 	"latitude":            "Of the point to search around, in degrees; with longitude",
@@ -23,7 +22,6 @@ var words = map[string]string{
 	"guests":              "How many people stay",
 	"guest_info":          "The person who stays",
 	"first_name":          "The guest's first name",
-	"last_name":           "The guest's last name",
 	"email":               "The guest's e-mail address",
 	"special_requests":    "What the guest asks of the host, in plain words",
 	"source":              "Where the booking comes from; it changes nothing",

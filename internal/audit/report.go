@@ -162,21 +162,22 @@ func (r *Report) verdict() string {
 		all.Dead += l.Dead
 		all.Unknown += l.Unknown
 	}
-	text := fmt.Sprintf("complete: %d deliveries of %d events are accounted for", all.Matched, r.Events)
+	var text strings.Builder
+	text.WriteString(fmt.Sprintf("complete: %d deliveries of %d events are accounted for", all.Matched, r.Events))
 	for _, part := range []struct {
 		n    int
 		what string
 	}{{all.Waiting, "wait"}, {all.InFlight, "are in flight"}, {all.Dead, "are dead"}, {all.Unknown, "more are unknown"}} {
 		if part.n > 0 {
-			text += fmt.Sprintf(", %d %s", part.n, part.what)
+			text.WriteString(fmt.Sprintf(", %d %s", part.n, part.what))
 		}
 	}
 	switch o := r.Outbox; {
 	case o == nil:
-		return text + "; the outbox was not counted"
+		return text.String() + "; the outbox was not counted"
 	case o.Rows == 0:
-		return text + "; the outbox is empty"
+		return text.String() + "; the outbox is empty"
 	default:
-		return text + fmt.Sprintf("; the outbox has %s of the last %s", rows(o.Rows), r.grace)
+		return text.String() + fmt.Sprintf("; the outbox has %s of the last %s", rows(o.Rows), r.grace)
 	}
 }

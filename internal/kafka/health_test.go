@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +29,7 @@ func asked(t *testing.T, answer func(context.Context) error) *Health {
 }
 
 func pass(d time.Duration) {
-	time.Sleep(d) // of the bubble
+	<-time.After(d) // of the bubble's clock
 	synctest.Wait()
 }
 
@@ -40,13 +41,15 @@ func TestBrokersThatDoNotAnswerAreUnreachableSinceTheFirstQuestion(t *testing.T)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				answer := func(context.Context) error { return nil }
-				h := asked(t, func(ctx context.Context) error { return answer(ctx) })
+				works := func(context.Context) error { return nil }
+				var answer atomic.Pointer[func(context.Context) error]
+				answer.Store(&works)
+				h := asked(t, func(ctx context.Context) error { return (*answer.Load())(ctx) })
 				pass(10*time.Second + 500*time.Millisecond)
 				if err := h.Err(); err != nil {
 					t.Errorf("while they answer: %v", err)
 				}
-				answer = how
+				answer.Store(&how)
 				since := time.Now().Add(500 * time.Millisecond) // the next question
 				pass(2 * time.Second)
 				if err := h.Err(); err != nil {
@@ -56,7 +59,7 @@ func TestBrokersThatDoNotAnswerAreUnreachableSinceTheFirstQuestion(t *testing.T)
 				if err := h.Err(); err == nil || !strings.HasPrefix(err.Error(), "kafka: unreachable since "+since.UTC().Format(time.RFC3339)+": ") {
 					t.Errorf("after five minutes: %v, want since %s", err, since)
 				}
-				answer = func(context.Context) error { return nil }
+				answer.Store(&works)
 				pass(5 * time.Second)
 				if err := h.Err(); err != nil {
 					t.Errorf("when they answer again: %v", err)
@@ -69,9 +72,9 @@ func TestBrokersThatDoNotAnswerAreUnreachableSinceTheFirstQuestion(t *testing.T)
 func TestOneQuestionWithoutAnAnswerIsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		n := 0
+		var n atomic.Int64
 		h := asked(t, func(context.Context) error {
-			if n++; n%3 == 0 { // never two in a row
+			if n.Add(1)%3 == 0 { // never two in a row
 				return errors.New("reset by peer")
 			}
 			return nil
@@ -79,7 +82,7 @@ func TestOneQuestionWithoutAnAnswerIsNoOutage(t *testing.T) {
 		for range 100 {
 			pass(time.Second)
 			if err := h.Err(); err != nil {
-				t.Fatalf("after %d questions: %v", n, err)
+				t.Fatalf("after %d questions: %v", n.Load(), err)
 			}
 		}
 	})

@@ -1,6 +1,9 @@
 package sse
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+)
 
 // LastEventID is the position that a client resumes from, the newest first: the
 // header Last-Event-ID, which browsers send at each reconnect; the parameter
@@ -12,9 +15,9 @@ import "net/http"
 func LastEventID(r *http.Request, page string) string {
 	q := r.URL.Query()
 	for _, given := range [][]string{r.Header.Values("Last-Event-ID"), q["lastEventId"], q[page]} {
-		for i := len(given) - 1; i >= 0; i-- {
-			if given[i] != "" {
-				return given[i]
+		for _, g := range slices.Backward(given) {
+			if g != "" {
+				return g
 			}
 		}
 	}

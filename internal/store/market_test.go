@@ -33,9 +33,7 @@ func seedMarket(t *testing.T, url string, homes int) {
 	exec(t, url, `vacuum analyze properties`)
 }
 
-func amount(n int64) *schemas.Amount { a := schemas.Amount(n); return &a }
-
-func degrees(d float64) *float64 { return &d }
+func amount(n int64) *schemas.Amount { return new(schemas.Amount(n)) }
 
 // What is rare is found without a look at every home, and what is frequent on a short
 // walk: rows that Postgres read are counted in the plans of the API's role.
@@ -51,8 +49,8 @@ func TestAMarketOfManyHomesIsSearchedByIndexes(t *testing.T) {
 		"a text": {Text: "marina"}, "a rare text": {Text: "far-off"}, "no such text": {Text: "zzzyx"}, "two letters": {Text: "xy"}, "no such letters": {Text: "qq"},
 		"wildcards": {Text: "%_%"}, "another script": {Text: "\u0645\u0627\u0631\u064a\u0646\u0627"}, "a letter beyond ASCII": {Text: "\u00e9"}, "bedrooms": {Bedrooms: 2}, "many bedrooms": {Bedrooms: 15}, "too many": {Bedrooms: 90}, "bathrooms": {Bathrooms: 15},
 		"guests": {Guests: 2}, "many guests": {Guests: 30}, "too dear": {MinPrice: amount(99_999_999)}, "too cheap": {MaxPrice: amount(1)},
-		"near": {Latitude: degrees(25.05), Longitude: degrees(55.03), RadiusKM: 10}, "in the sea": {Latitude: degrees(0), Longitude: degrees(0), RadiusKM: 1000},
-		"across the date line": {Latitude: degrees(-33.9), Longitude: degrees(-179.9), RadiusKM: 50}, "at the pole": {Latitude: degrees(89.9), Longitude: degrees(10), RadiusKM: 500},
+		"near": {Latitude: new(25.05), Longitude: new(55.03), RadiusKM: 10}, "in the sea": {Latitude: new(0.0), Longitude: new(0.0), RadiusKM: 1000},
+		"across the date line": {Latitude: new(-33.9), Longitude: new(-179.9), RadiusKM: 50}, "at the pole": {Latitude: new(89.9), Longitude: new(10.0), RadiusKM: 500},
 		"free": {CheckIn: "2031-01-01", CheckOut: "2031-01-05"}, "for years": {CheckIn: "2031-01-01", CheckOut: "2039-01-05"},
 		"a rare one of a city": {City: "Dubai", Type: "castle"}, "all": {City: "dubai", State: "dubai", Type: "castle", Text: "home", Bedrooms: 1, Guests: 2, MinPrice: amount(100)},
 	} {
@@ -130,9 +128,9 @@ func TestASearchFindsWhatItsFiltersSay(t *testing.T) {
 		"a text": {store.PropertyFilter{Text: "FAR-off"}, 2, "prop_5007"}, "two letters that begin a word": {store.PropertyFilter{Text: "XY"}, 2, "prop_5007"},
 		"two letters within a word": {store.PropertyFilter{Text: "dg"}, 0, ""}, "a wildcard": {store.PropertyFilter{Text: "far%off"}, 0, ""},
 		"another script": {store.PropertyFilter{Text: "\u0627\u0631\u064a\u0646"}, 2, "prop_5007"}, "signs": {store.PropertyFilter{Text: "100%_\\"}, 2, "prop_5007"}, "no letters": {store.PropertyFilter{Text: "%"}, 0, ""},
-		"across the date line": {store.PropertyFilter{Latitude: degrees(-33.9), Longitude: degrees(-179.9), RadiusKM: 50}, 2, "prop_5007"},
-		"not so far":           {store.PropertyFilter{Latitude: degrees(-33.9), Longitude: degrees(-179.9), RadiusKM: 5}, 0, ""},
-		"near":                 {store.PropertyFilter{Latitude: degrees(25.0), Longitude: degrees(55.0), RadiusKM: 0.1}, 7, ""},
+		"across the date line": {store.PropertyFilter{Latitude: new(-33.9), Longitude: new(-179.9), RadiusKM: 50}, 2, "prop_5007"},
+		"not so far":           {store.PropertyFilter{Latitude: new(-33.9), Longitude: new(-179.9), RadiusKM: 5}, 0, ""},
+		"near":                 {store.PropertyFilter{Latitude: new(25.0), Longitude: new(55.0), RadiusKM: 0.1}, 7, ""},
 		"too long a stay":      {store.PropertyFilter{CheckIn: "2031-01-01", CheckOut: "2032-02-01"}, 0, ""},
 	} {
 		c.f.Limit = 1

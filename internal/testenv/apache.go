@@ -63,7 +63,7 @@ func (a *ApacheKafka) order(tb testing.TB, path, addr string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := new(http.Client).Do(req)
 	if err != nil {
 		tb.Fatal(err)
 	}

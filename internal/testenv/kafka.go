@@ -111,7 +111,7 @@ func lockCluster(tb testing.TB, clusters []string) string {
 func tryLock(tb testing.TB, cluster string) bool {
 	tb.Helper()
 	name := fmt.Sprintf("krib-test-kafka-%x.lock", sha256.Sum256([]byte(cluster)))
-	f, err := os.OpenFile(filepath.Join(os.TempDir(), name), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), name), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the name is a hash
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -90,8 +90,9 @@ func lend(tb testing.TB, base, name string) string {
 			select pg_terminate_backend(pid) from pg_stat_activity where datname = '%[1]s'`, name)); err != nil {
 			tb.Errorf("closing database %s: %v", name, err)
 		}
+		after := context.WithoutCancel(tb.Context())
 		shared.behind.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+			ctx, cancel := context.WithTimeout(after, stopWithin)
 			defer cancel()
 			if err := drop(ctx, base, name); err != nil {
 				select {

@@ -131,7 +131,7 @@ func TestAnErrorIsOneOfTheSentencesWithoutInternals(t *testing.T) {
 		{sayClosed, io.EOF},
 		{sayClosed, errors.New("http: server closed idle connection")},
 		{sayClosed, http2.StreamError{StreamID: 3, Code: http2.ErrCodeInternal}},
-		{sayClosed, http2.GoAwayError{DebugData: "10.1.2.3"}},
+		{sayClosed, errors.New(`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug="10.1.2.3"`)},
 		{sayHeaders, errors.New("net/http: server response headers exceeded 65536 bytes; aborted")},
 		{sayNotHTTP, fmt.Errorf("malformed HTTP response %q", "SSH-2.0-OpenSSH at 10.1.2.3")},
 		{sayNotHTTP, errors.New("*http.badStringError: goroutine 7 at 10.1.2.3")},

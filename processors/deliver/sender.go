@@ -88,7 +88,7 @@ func (s *sender) send(parent context.Context, d *schemas.Delivery, to *subscribe
 	a.err = s.names.blame(parent, a.err, s.dialer.Resolver)
 	if a.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && classOf(a.err) != schemas.ErrorOurs {
 		// What is reported when the deadline passes depends on the protocol and the phase.
-		a.err = fmt.Errorf("%w: %v", context.DeadlineExceeded, a.err)
+		a.err = fmt.Errorf("%w: %w", context.DeadlineExceeded, a.err)
 	}
 	return a
 }

@@ -69,21 +69,20 @@ type change struct {
 
 func (s *Sink) log(ctx context.Context, changes []change) {
 	for _, c := range changes {
-		level, text := slog.LevelWarn, "a subscription is failing"
 		about := []slog.Attr{
 			slog.String("subscription_id", string(c.about.ID)), slog.String("agent_id", string(c.about.AgentID)), slog.String("endpoint", webhook.Origin(c.about.URL)),
 		}
 		switch c.event {
 		case schemas.SubscriptionRecovered:
-			level, text = slog.LevelInfo, "a subscription has recovered"
+			s.o.Logger.LogAttrs(ctx, slog.LevelInfo, "a subscription has recovered", about...)
 		case schemas.SubscriptionDisabled:
-			text, about = "a subscription is disabled", append(about, slog.String("reason", string(c.why)))
+			s.o.Logger.LogAttrs(ctx, slog.LevelWarn, "a subscription is disabled", append(about, slog.String("reason", string(c.why)))...)
 		default:
 			if at := c.about.FirstFailureAt; at != nil {
 				about = append(about, slog.Time("failing_since", *at))
 			}
+			s.o.Logger.LogAttrs(ctx, slog.LevelWarn, "a subscription is failing", about...)
 		}
-		s.o.Logger.LogAttrs(ctx, level, text, about...)
 	}
 }
 
