@@ -20,7 +20,7 @@ import (
 
 // replica is another process's API on the same database: nothing in memory is
 // shared with w, so what keeps the two apart is Postgres.
-func (w *world) replica() *world {
+func (w *world) replica(change ...func(*producers.Options)) *world {
 	w.t.Helper()
 	db, err := store.Open(w.t.Context(), w.url, store.RoleAPI, 10)
 	if err != nil {
@@ -35,10 +35,13 @@ func (w *world) replica() *world {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := producers.New(producers.Options{DB: db, Ring: ring, Now: w.now, AllowedAddress: func(netip.Addr) bool { return false }})
+	o := producers.Options{DB: db, Ring: ring, Now: w.now, AllowedAddress: func(netip.Addr) bool { return false }}
+	for _, c := range change {
+		c(&o)
+	}
 	other := *w
 	other.db, other.srv = db, httptest.NewServer(api.New(api.Options{
-		DB: db, Producer: p, Auth: a, Logger: testenv.Logger(w.t), HostReads: unlimited, HostWrites: unlimited,
+		DB: db, Producer: producers.New(o), Auth: a, Logger: testenv.Logger(w.t), HostReads: unlimited, HostWrites: unlimited,
 	}))
 	w.t.Cleanup(other.srv.Close)
 	return &other

@@ -60,6 +60,8 @@ type config struct {
 	connections, connectionsPerAddress int // 0 for what follows from the streams and polls
 	hostReads, hostWrites              api.Rate
 
+	pendingNights, pendingRequests int
+
 	masterKeys, secretKey string
 	jwtSecret, jwksURL    string
 	stripeSecret          schemas.Secret
@@ -125,12 +127,15 @@ func (c *config) shared(s *settings, perHost string) {
 	s.add("KRIB_CORS_ORIGINS", "", "origins whose pages may call the API, separated by commas: https://app.example.com; or * for all, without cookies", origins(&c.corsOrigins))
 }
 
-// limitSettings bound what a host may do. What a key may do stands in the key.
+// limitSettings bound what a host may do, and what an agent may hold without an
+// answer. What a key may do in a minute stands in the key.
 func (c *config) limitSettings(s *settings) {
 	s.add("KRIB_HOST_WRITE_RATE", "10", "a host's writes a second, in this process", perSecond(&c.hostWrites.PerSecond))
 	s.add("KRIB_HOST_WRITE_BURST", "200", "a host's writes at once, after a rest", number(&c.hostWrites.Burst, 1, 1_000_000))
 	s.add("KRIB_HOST_READ_RATE", "50", "a host's reads a second, in this process", perSecond(&c.hostReads.PerSecond))
 	s.add("KRIB_HOST_READ_BURST", "500", "a host's reads at once, after a rest", number(&c.hostReads.Burst, 1, 1_000_000))
+	s.add("KRIB_PENDING_NIGHTS", "90", "nights of one property that an agent's pending requests may hold; 0 for no bound, as platform keys have none", number(&c.pendingNights, 0, 1_000_000))
+	s.add("KRIB_PENDING_REQUESTS", "30", "pending requests that an agent may have with one host; 0 for no bound, as platform keys have none", number(&c.pendingRequests, 0, 1_000_000))
 }
 
 func (m *mailConfig) settings(s *settings) {

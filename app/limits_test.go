@@ -13,6 +13,7 @@ func TestALimitOfHostsIsASettingOfTheProcess(t *testing.T) {
 		for env, bad := range map[string][]string{
 			"KRIB_HOST_WRITE_RATE": {"0", "-1", "NaN", "Inf", "10/s"}, "KRIB_HOST_READ_RATE": {"0.001", "1e9", "fast"},
 			"KRIB_HOST_WRITE_BURST": {"0", "2.5"}, "KRIB_HOST_READ_BURST": {"-3", "1000001"},
+			"KRIB_PENDING_NIGHTS": {"-1", "90d", "1000001"}, "KRIB_PENDING_REQUESTS": {"-1", "many", "0.5"},
 		} {
 			for _, v := range bad {
 				var out, stderr bytes.Buffer

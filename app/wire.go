@@ -302,7 +302,7 @@ func handler(ctx context.Context, c *config, db *store.DB, ring *seal.Ring, feed
 		return nil, err
 	}
 	p := producers.New(producers.Options{
-		DB: db, Ring: ring, Feed: feed, BookingTTL: c.bookingTTL, AllowHTTP: c.allowHTTP, Wake: wake.Wake,
+		DB: db, Ring: ring, Feed: feed, BookingTTL: c.bookingTTL, PendingNights: c.pendingNights, PendingRequests: c.pendingRequests, AllowHTTP: c.allowHTTP, Wake: wake.Wake,
 		AllowedAddress: func(ip netip.Addr) bool { return deliver.Callable(ip, c.allow) },
 	})
 	return api.New(api.Options{

@@ -55,7 +55,7 @@ func (p *Producer) CreateBooking(ctx context.Context, s store.Scope, o *Once, in
 				return repeated(same), err
 			}
 		}
-		b, err := c.create(ctx, s, &stay.Property, &in, p.o.BookingTTL)
+		b, err := c.create(ctx, s, &stay.Property, &in, &p.o)
 		return BookingAnswer{Booking: b}, err
 	})
 	if errors.Is(err, store.ErrDatesTaken) {
@@ -152,8 +152,8 @@ func sameStay(b *schemas.Booking, in *NewBooking) bool {
 		equalFold(b.Guest.Email, in.Guest.Email)
 }
 
-func (c *change) create(ctx context.Context, s store.Scope, p *store.Property, in *NewBooking, ttl time.Duration) (schemas.Booking, error) {
-	expires := schemas.Stamp(c.now.Add(ttl))
+func (c *change) create(ctx context.Context, s store.Scope, p *store.Property, in *NewBooking, o *Options) (schemas.Booking, error) {
+	expires := schemas.Stamp(c.now.Add(o.BookingTTL))
 	b := schemas.Booking{
 		ID: schemas.NewBookingID(), Version: 1, AgentID: s.Agent, HostID: p.HostID,
 		Property: schemas.PropertyRef{ID: p.ID, Title: p.Title, Address: p.Address, City: p.City, State: p.State},
@@ -164,6 +164,8 @@ func (c *change) create(ctx context.Context, s store.Scope, p *store.Property, i
 	c.auto = c.host.Instant && refusal(&c.host, &b) == ""
 	if c.auto {
 		b.Status, b.ConfirmedAt, b.ExpiresAt = schemas.Confirmed, &c.now, nil
+	} else if err := c.checkPending(ctx, s, p, &b, o); err != nil {
+		return b, err
 	}
 	created := c.event(schemas.BookingCreated, &b)
 	created.Changed = []string{"status"}

@@ -29,6 +29,10 @@ type Options struct {
 	Feed schemas.Feed
 	// BookingTTL is how long a host has to answer a request. Default 24 hours.
 	BookingTTL time.Duration
+	// PendingNights is how many nights of one property an agent's pending requests may
+	// hold, PendingRequests how many of these the agent may have with one host. Zero
+	// for no bound. Platform keys have none.
+	PendingNights, PendingRequests int
 	// AllowHTTP lets webhooks go to plain http; otherwise https only.
 	AllowHTTP bool
 	// AllowedAddress says whether webhooks may go to an address that a URL names

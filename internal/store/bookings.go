@@ -153,6 +153,28 @@ func (t *Tx) PendingBookings(ctx context.Context, h schemas.HostID, limit, offse
 	return p, nil
 }
 
+// Pending is what an agent's unanswered requests are: those to one host, and the
+// nights that they hold of one of its properties.
+type Pending struct{ Requests, Nights int }
+
+// pendingOf counts what has not expired at a moment.
+const pendingOf = `
+select count(*), coalesce(sum(check_out - check_in) filter (where property_id = $3), 0)
+from bookings where agent_id = $1 and host_id = $2 and status = 'pending' and (expires_at is null or expires_at > $4)`
+
+// LockPending counts an agent's pending requests to the host of a property, and keeps
+// the agent's other requests to that host from being counted until the transaction
+// ends: two at once would each miss the other. The property must be locked before, in
+// every command, or two transactions could wait for each other.
+func (t *Tx) LockPending(ctx context.Context, a schemas.AgentID, h schemas.HostID, p schemas.PropertyID, now time.Time) (have Pending, err error) {
+	// A statement of its own: the count has to see what was committed during the wait.
+	t.tx.queue("waiting for the agent's other requests to "+string(h), `select pg_advisory_xact_lock(hashtextextended($1 || chr(10) || $2, 21))`, string(a), string(h))
+	if err := t.tx.QueryRow(ctx, pendingOf, string(a), string(h), string(p), now).Scan(&have.Requests, &have.Nights); err != nil {
+		return have, fmt.Errorf("counting the pending requests of %s to %s: %w", a, h, err)
+	}
+	return have, nil
+}
+
 // HasBookingWith says whether the scope's agent ever booked with the host.
 func (t *Tx) HasBookingWith(ctx context.Context, a schemas.AgentID, h schemas.HostID) (bool, error) {
 	var ok bool
