@@ -163,13 +163,13 @@ func (r *Report) verdict() string {
 		all.Unknown += l.Unknown
 	}
 	var text strings.Builder
-	text.WriteString(fmt.Sprintf("complete: %d deliveries of %d events are accounted for", all.Matched, r.Events))
+	fmt.Fprintf(&text, "complete: %d deliveries of %d events are accounted for", all.Matched, r.Events)
 	for _, part := range []struct {
 		n    int
 		what string
 	}{{all.Waiting, "wait"}, {all.InFlight, "are in flight"}, {all.Dead, "are dead"}, {all.Unknown, "more are unknown"}} {
 		if part.n > 0 {
-			text.WriteString(fmt.Sprintf(", %d %s", part.n, part.what))
+			fmt.Fprintf(&text, ", %d %s", part.n, part.what)
 		}
 	}
 	switch o := r.Outbox; {
