@@ -366,7 +366,7 @@ func settings(t *testing.T) []string {
 	t.Helper()
 	var out []string
 	for _, file := range []string{"app/config.go", "app/serve.go"} {
-		for _, m := range regexp.MustCompile(`s\.add\("([A-Z_]+)"`).FindAllStringSubmatch(read(t, file), -1) {
+		for _, m := range regexp.MustCompile(`s\.add(?:Secret)?\("([A-Z_]+)"`).FindAllStringSubmatch(read(t, file), -1) {
 			out = append(out, m[1])
 		}
 	}
