@@ -11,7 +11,7 @@ import (
 	"github.com/krib-ai/krib/schemas"
 )
 
-// stripeEvent is the payment or refund that an event tells of; nil for all others. One
+// stripeEvent is the payment or refund that an event reports; nil for all others. One
 // payment makes several events, and all of them name its intent: that is its
 // reference, so that it counts once. A checkout that is not paid yet is paid, fails or
 // runs out by a later event; a dispute is decided by a refund, or by none.

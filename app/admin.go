@@ -45,7 +45,7 @@ func admin(reg *prometheus.Registry, checks *readiness, profiles bool, names []s
 	return knownHost(mux, names...)
 }
 
-// fromHere lets callers of this machine in and nobody else.
+// fromHere admits callers from loopback addresses only.
 func fromHere(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)

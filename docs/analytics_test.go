@@ -80,7 +80,7 @@ func history(t *testing.T) *testenv.Cluster {
 		confirmed(30 * time.Minute)(b)
 		b.PaymentStatus = schemas.Paid
 	})
-	// Nobody waited for a host here: a key that may confirm did, and the host's settings.
+	// No host answered these requests: a key that may confirm did, or the host's settings.
 	for _, id := range []schemas.BookingID{"bkg_4", "bkg_5", "bkg_6"} {
 		write(id, 1, schemas.BookingCreated, 0, func(*schemas.Booking) {})
 		write(id, 2, schemas.BookingConfirmed, time.Second, confirmed(time.Second))

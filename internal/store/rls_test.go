@@ -55,7 +55,7 @@ var shared = map[string]string{
 	"outbox":              "INSERT", // commands write it; what has been written is the relay's
 	"sink_offsets":        "SELECT", // positions, which the cursor of a list is made of
 	"krib_host_switches":  "SELECT", // what a booking's changes need of its host's settings
-	"krib_market":         "SELECT", // the active homes, which everybody may see
+	"krib_market":         "SELECT", // the active homes, which every caller may read
 	"krib_property_names": "SELECT", // what a booking shows of its home, also after that left the market
 }
 

@@ -73,7 +73,7 @@ type Option func(*DB)
 
 // SharePerCaller bounds how many connections the transactions of one agent or one
 // host hold at once. A transaction above it waits for its turn, for ten seconds, then
-// it is TooMany. A scope of the platform has no bound, and neither has one of nobody.
+// it is TooMany. A scope of the platform has no bound, nor has one without agent and host.
 func SharePerCaller(connections int) Option {
 	return func(db *DB) { db.share = &share{each: int64(connections), of: map[string]*turns{}} }
 }
